@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/demo
+KILLS  ?= 200
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint numbers docs clean help
+.PHONY: demo test test-all faults lint numbers docs clean help
 
 help:
 	@echo "make demo   install into $(VENV), erase church from the embedded model, write the report"
 	@echo "make test   install the development tools too, run the whole test suite"
 	@echo "make test-all  the slow tests, too"
+	@echo "make faults  kill runs at random moments and compare how they end: KILLS=200, goes on where it was stopped"
 	@echo "make lint   ruff and mypy"
 	@echo "make numbers  print every quality number of docs/measured.md"
 	@echo "make docs   build the site of docs/ in site/"
@@ -24,6 +26,9 @@ test: $(VENV)/.installed-dev
 
 test-all: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "not gpu"
+
+faults: $(VENV)/.installed-dev
+	$(BIN)/python tests/faults/kills.py --kills $(KILLS) --out runs/faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check src tests benchmarks

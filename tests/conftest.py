@@ -11,7 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 # What their tests share.
-for _folder in ("attacks", "evaluation", "exports", "guard", "protocols", "sequence", "unlearn"):
+for _folder in ("attacks", "evaluation", "exports", "faults", "guard", "protocols", "sequence", "unlearn"):
     sys.path.insert(0, str(Path(__file__).parent / _folder))
 
 

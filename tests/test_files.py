@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,39 @@ def test_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(file, interrupted)
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["kept"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from expunge.files import write_atomically
+def write(neighbour):
+    neighbour.write_text("half of the n")
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("writing", flush=True)
+    sys.stdin.readline()
+    neighbour.write_text("whole")
+write_atomically(Path(sys.argv[1]), write)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL, and no locks on files that are open")
+def test_what_a_killed_writer_left_goes_with_the_next_and_what_a_living_one_writes_does_not(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "kept")]
+    assert subprocess.run([*command, "killed"], check=False).returncode == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    with subprocess.Popen([*command, "alive"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as living:
+        assert living.stdin is not None
+        assert living.stdout is not None
+        assert living.stdout.readline() == "writing\n"
+        assert left not in os.listdir(tmp_path)
+        (tmp_path / ".somebody-else.abcdefgh.part").write_text("")
+        write_text(tmp_path / "other", "x")
+        living.communicate("\n", timeout=60)
+    assert living.returncode == 0
+    assert sorted(os.listdir(tmp_path)) == [".somebody-else.abcdefgh.part", "kept", "other"]
+    assert (tmp_path / "kept").read_text() == "whole"
 
 
 def test_folder_in_the_way_is_a_storage_error(tmp_path: Path) -> None:

@@ -22,14 +22,16 @@ MAY_IMPORT = {
     "extras": "errors",
     "config": "errors untrusted",
     "registry": "errors",
+    "interrupts": "",
     "locks": "errors untrusted files",
+    "scratch": "locks files",
     "resume": "errors untrusted files",
     "pixels": "errors",
     "sampling": "config records",
     "suite_results": "errors records",
     "runtime": "errors untrusted records files config",
-    "train": "errors untrusted records files config resume runtime",
-    "models": "errors untrusted records files config registry pixels runtime train",
+    "train": "errors untrusted records files config interrupts resume runtime",
+    "models": "errors untrusted records files config registry pixels scratch runtime train",
     "metrics": "errors untrusted records files config registry pixels runtime",
     "detectors": "errors untrusted records files config registry runtime metrics",
     "finetune": "errors untrusted records files config registry resume runtime train models",
@@ -43,21 +45,22 @@ MAY_IMPORT = {
     "protocols": "errors untrusted records files config registry locks resume runtime models metrics detectors "
                  "attacks",
     "report": "errors untrusted records files config locks suite_results",
-    "evidence": "errors untrusted records files extras runtime models report",
+    "evidence": "errors untrusted records files extras scratch runtime models report",
     "hub": "errors untrusted records files config models report evidence",
-    "bench": "errors untrusted records files config registry locks resume runtime models metrics detectors attacks "
-             "protocols unlearn evaluation",
+    "bench": "errors untrusted records files config registry locks scratch resume runtime models metrics detectors "
+             "attacks protocols unlearn evaluation",
     "sequence": "errors untrusted records files config registry locks resume runtime train models metrics detectors "
                 "unlearn evaluation continual",
-    "exports": "errors untrusted records files config runtime models metrics detectors evaluation unlearn",
+    "exports": "errors untrusted records files config scratch runtime models metrics detectors evaluation unlearn",
     "tiny": "errors untrusted records files config registry pixels locks resume runtime train models metrics "
             "detectors",
     "demo": "errors untrusted records files config registry locks resume sampling suite_results runtime models "
             "metrics attacks unlearn evaluation report",
-    "ui": "errors untrusted records files config registry runtime models metrics attacks unlearn bench report",
-    "cli": "errors untrusted records files extras config registry locks sampling suite_results runtime train models "
-           "finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub bench sequence "
-           "exports demo ui tiny",
+    "ui": "errors untrusted records files config registry interrupts runtime models metrics attacks unlearn bench "
+          "report",
+    "cli": "errors untrusted records files extras config registry interrupts locks sampling suite_results runtime "
+           "train models finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub "
+           "bench sequence exports demo ui tiny",
     "__init__": "errors untrusted records config models finetune attacks protocols unlearn guard evaluation report "
                 "evidence bench sequence exports",
     "__main__": "cli",

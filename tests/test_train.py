@@ -160,6 +160,17 @@ def test_damaged_checkpoint_is_a_clear_error(tmp_path: Path, damage: str) -> Non
         Run().go(checkpoint=file)
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    file = tmp_path / "c"
+    Run().go(checkpoint=file)
+    whole = file.read_bytes()
+    names = whole.index(b'"history"'), whole.index(b"}", whole.index(b'"history"'))
+    for place in (len(whole) - 2, (sum(names)) // 2):  # in a tensor, and in a loss of before
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+        with pytest.raises(ModelError, match=r"damaged.*delete it to start over"):
+            Run().go(checkpoint=file)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_loss_that_is_not_a_number_stops_at_the_last_good_state(tmp_path: Path, value: float) -> None:
     run, file = Run(), tmp_path / "c"
@@ -198,12 +209,12 @@ def test_seconds_are_those_of_all_sessions(tmp_path: Path) -> None:
     assert 1500 <= Run().train(4, file).seconds < 1700
 
 
-def test_checkpoint_without_a_time_counts_from_now(tmp_path: Path) -> None:
+def test_checkpoint_of_an_earlier_version_without_time_and_seal_counts_from_now(tmp_path: Path) -> None:
     file, resumed, whole = tmp_path / "c", Run(), Run()
     Run().train(5, file, began=time.monotonic() - 1000)
     with safe_open(file, "pt") as opened:
         told = opened.metadata()
-    del told["seconds"]
+    del told["seconds"], told["seal"]
     save_file(load_file(file), file, told)
     assert resumed.train(checkpoint=file).seconds < 100
     assert resumed.asked[0] == 5

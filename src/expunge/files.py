@@ -7,31 +7,45 @@ import json
 import lzma
 import os
 import re
+import sys
 import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import StorageError, UserError
-from expunge.untrusted import check_regular
+from expunge.untrusted import check_regular, mapping_of
+from expunge.untrusted import tensors as opened
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_UNPACKED = 1 << 30
 """Bytes of the largest packed text that is read: a small file may be packed from endless zeros."""
+_PART = ".expunge-part"
+"""How the name of a file ends that is being written."""
+_NEIGHBOUR = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_PART)}", re.DOTALL)
+_SEAL = "seal"
+_swept: set[Path] = set()
+"""Folders in which this process has looked for what others left."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a neighbour of `path`, then rename it into place.
 
+    A process that is killed in between leaves its neighbour behind; the next one that writes there deletes it.
+
     Raises:
         StorageError: the disk is full or the folder cannot be written; `path` keeps its old content.
     """
     neighbour: Path | None = None
+    handle = -1
     try:
-        neighbour = _neighbour(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        neighbour, handle = _neighbour(path)
         write(neighbour)
         os.chmod(neighbour, 0o644)
         os.replace(neighbour, path)
@@ -42,20 +56,63 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         if neighbour is not None:
             neighbour.unlink(missing_ok=True)
+        if handle >= 0:
+            os.close(handle)
 
 
-def _neighbour(path: Path) -> Path:
-    """A new file beside `path`, in a folder that is made where there is none."""
-    for last in (False, True):
+def _neighbour(path: Path) -> tuple[Path, int]:
+    """A new file beside `path`, in a folder that is made where there is none; and what holds it (-1: nothing can)."""
+    tries = 9
+    while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-            break
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
         except FileNotFoundError:  # somebody took the folder away just then, because it was empty
-            if last:
+            tries -= 1
+            if not tries:
                 raise
-    os.close(handle)
-    return Path(name)
+            continue
+        if sys.platform == "win32":  # an open file cannot be renamed there
+            os.close(handle)
+            return Path(name), -1
+        _hold(handle)
+        if os.fstat(handle).st_nlink:
+            return Path(name), handle
+        os.close(handle)  # swept by another process before it was held
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed processes left behind in a folder: neighbours that nobody holds. Once per process and folder.
+
+    Where the system knows no such locks nothing is deleted.
+    """
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    left = list[str]()
+    with suppress(FileNotFoundError):  # somebody took the folder away just then
+        left = [entry.path for entry in os.scandir(folder) if _NEIGHBOUR.fullmatch(entry.name)]
+    for file in left:
+        with suppress(OSError):
+            handle = os.open(file, os.O_RDWR)
+            try:
+                if _hold(handle):
+                    os.unlink(file)
+            finally:
+                os.close(handle)
+
+
+def _hold(handle: int) -> bool:
+    """Hold an open file until it is closed, however this process ends; False where another one does, or none can."""
+    if sys.platform == "win32":
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def readable_by_all(place: Path) -> None:
@@ -113,14 +170,14 @@ def put_in_place(moves: Sequence[tuple[Path, Path]], aside: Path) -> None:
     interrupts, everything is put back that was there before; a kill leaves it in `aside`.
 
     Args:
-        moves: what was written, and where it belongs, on one file system.
+        moves: what was written, and where it belongs: places of one folder, on one file system.
         aside: a new folder there, which the caller takes away when all is done.
 
     Raises:
         OSError: a place cannot be taken.
     """
     aside.mkdir()
-    before = [aside / str(number) for number, _ in enumerate(moves)]
+    before = [aside / there.name for _, there in moves]
     try:
         for (_, there), old in reversed([*zip(moves, before, strict=True)]):
             if os.path.lexists(there):
@@ -228,6 +285,58 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             raise OSError(0, str(error)) from error
 
     write_atomically(path, write)
+
+
+def write_sealed_json(path: Path, value: Mapping[str, Any]) -> None:
+    """As `write_json`, of an object, with its digest in it (`seal`, the last key)."""
+    write_json(path, {**value, _SEAL: _sealed(value)})
+
+
+def read_sealed_json(path: Path) -> dict[str, Any]:
+    """What `write_sealed_json` wrote; of earlier versions, which sealed nothing, what is there.
+
+    Raises:
+        OSError: it cannot be read. ValueError: it is damaged.
+    """
+    value = mapping_of(path)
+    seal = value.pop(_SEAL, None)
+    if seal is not None and seal != _sealed(value):
+        raise ValueError("what it holds is not what was written")
+    return value
+
+
+def write_sealed_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """As `write_tensors`, with a digest of all of it in the metadata (`seal`)."""
+    write_tensors(path, tensors, {**metadata, _SEAL: _seal_of_tensors(tensors, metadata)})
+
+
+def read_sealed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file of `write_sealed_tensors`; of earlier versions, without a seal, as they are.
+
+    Raises:
+        Unreadable, safetensors.SafetensorError: it cannot be read. ValueError: it is damaged.
+    """
+    with opened(path) as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    seal = metadata.pop(_SEAL, None)
+    if seal is not None and seal != _seal_of_tensors(tensors, metadata):
+        raise ValueError("what it holds is not what was written")
+    return tensors, metadata
+
+
+def _sealed(value: Mapping[str, Any]) -> str:
+    return text_digest(json.dumps(value, sort_keys=True))
+
+
+def _seal_of_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    import torch
+
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def file_digest(path: Path) -> str:

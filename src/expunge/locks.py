@@ -65,8 +65,11 @@ def held(folder: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path, called: Path | None = None) -> Iterator[None]:
     """Inside, no other process writes into `folder`. What is refused inside before it wrote anything leaves no folder.
+
+    Args:
+        called: what a refusal calls it; None: as it is called.
 
     Raises:
         UserError: another one does. StorageError: the folder cannot be written.
@@ -75,8 +78,9 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         with held(folder) as mine:
             if not mine:
-                raise UserError(f"another run is writing into {folder}", accepted="one run at a time in a folder",
-                                remedy="wait for it, or choose another output folder; nothing was begun")
+                raise UserError(f"another run is writing into {called or folder}",
+                                accepted="one run at a time in a folder", remedy="wait for it, or "
+                                "choose another output folder; nothing was begun")
             yield
     except BaseException:
         if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:

@@ -10,14 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -27,7 +24,8 @@ from torch.optim import Optimizer
 
 from expunge import untrusted
 from expunge.errors import ExpungeError, ModelError, TrainingError
-from expunge.files import write_tensors
+from expunge.files import read_sealed_tensors, write_sealed_tensors
+from expunge.interrupts import noted_between_steps
 from expunge.resume import Inputs, damaged
 from expunge.runtime import memory_for
 
@@ -92,7 +90,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         start -= earlier
     kept = len(history)
     try:
-        with _interrupts_between_steps(wait=checkpoint is not None) as interrupted:
+        with noted_between_steps(wait=checkpoint is not None) as interrupted:
             for number in range(kept, steps):
                 for name, rate in rates.items():
                     for group in optimizers[name].param_groups:
@@ -111,11 +109,11 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                     _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
                     saved, kept = time.monotonic(), number + 1
                 if stopped or interrupted():
-                    raise KeyboardInterrupt
-    except KeyboardInterrupt:  # the second one, or one that nobody noted, may fall inside a step
+                    raise interrupted() or KeyboardInterrupt
+    except KeyboardInterrupt as stop:  # the second one, or one that nobody noted, may fall inside a step
         if checkpoint:
-            raise KeyboardInterrupt(f"stopped at step {kept}; run the same command again to go on" if kept else
-                                    "stopped; nothing was kept yet") from None
+            raise type(stop)(f"stopped at step {kept}; run the same command again to go on" if kept else
+                             "stopped; nothing was kept yet") from None
         raise
     if checkpoint:
         _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
@@ -129,29 +127,6 @@ def _stops(progress: Progress, done: int, steps: int, losses: Losses) -> bool:
     except KeyboardInterrupt:
         return True
     return False
-
-
-@contextmanager
-def _interrupts_between_steps(wait: bool) -> Iterator[Callable[[], bool]]:
-    """Inside, Ctrl-C is only noted, so that no step is torn and the last whole one can be kept; a second one is not.
-
-    Yields whether it was noted. Nothing waits where somebody else handles the signal, or outside the main thread.
-    """
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    ours = (wait and threading.current_thread() is threading.main_thread()
-            and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-    if ours:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(noted)
-    finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def step_generator(seed: int, number: int, stream: str = "") -> torch.Generator:
@@ -189,16 +164,18 @@ def _save(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Ma
                 elif value is not None:
                     plain[f"{label}/{index}/{key}"] = value
     metadata = {name: value if isinstance(value, str) else json.dumps(value) for name, value in under.record.items()}
-    write_tensors(path, tensors, {**metadata, "history": json.dumps(history),
-                                  "plain": json.dumps(plain), "seconds": f"{seconds:.2f}"})
+    write_sealed_tensors(path, tensors, {**metadata, "history": json.dumps(history),
+                                         "plain": json.dumps(plain), "seconds": f"{seconds:.2f}"})
 
 
 def _load(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer]
           ) -> tuple[list[Losses], float]:
     """Fill `state` and `optimizers` from the file; its losses, and the seconds they took (0 where it does not say)."""
     meta = check_checkpoint(path, under)
-    with untrusted.tensors(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    try:
+        tensors, _ = read_sealed_tensors(path)
+    except ValueError as error:
+        raise damaged(path, error) from error
     odd = [name for name, tensor in state.items()
            if f"state/{name}" not in tensors or tensors[f"state/{name}"].shape != tensor.shape]
     if odd:

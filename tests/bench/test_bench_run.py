@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -132,14 +133,54 @@ def test_a_failing_cell_is_recorded_and_made_again_by_the_next_run(small: dict[s
 
 def test_a_cell_that_another_run_failed_meanwhile_is_left_alone(small: dict[str, Any], tmp_path: Path) -> None:
     """Two runs at once would else make each other's failures again and again."""
+    changes = {"methods": [HOT], "seeds": [0, 1], "attack": None}
+    run(small, tmp_path, changes)
+    other = tmp_path / "cells" / "hot" / "church" / "1" / CELL
+    begun: list[str] = []
+
+    def meanwhile(done: int, total: int, note: str) -> None:
+        if note.endswith("begins"):
+            begun.append(note)
+            other.write_text(other.read_text().replace("loss is not finite", "another run's loss is not finite"))
+
+    unsealed(other)
+    run(small, tmp_path, changes, progress=meanwhile)
+    assert begun == ["hot, church, seed 0: begins"]
+
+
+@pytest.mark.parametrize("seconds", [-1e9, 1e9])
+def test_no_clock_decides_whether_a_failed_cell_is_made_again(small: dict[str, Any], tmp_path: Path, seconds: float
+                                                              ) -> None:
+    """It may have failed under a clock that was set back since."""
     changes = {"methods": [HOT], "seeds": [0], "attack": None}
     run(small, tmp_path, changes)
-    cell = tmp_path / "cells" / "hot" / "church" / "0" / CELL
-    later = time.time() + 1000
-    os.utime(cell, (later, later))
+    at = time.time() + seconds
+    os.utime(tmp_path / "cells" / "hot" / "church" / "0" / CELL, (at, at))
     notes: list[str] = []
     run(small, tmp_path, changes, progress=lambda done, total, note: notes.append(note))
-    assert notes == []
+    assert notes[0] == "hot, church, seed 0: begins"
+
+
+def unsealed(file: Path) -> None:
+    """A cell's record as an earlier version wrote it, which may be changed by hand."""
+    values = json.loads(file.read_text())
+    values.pop("seal")
+    file.write_text(json.dumps(values, indent=2))
+
+
+def test_a_cell_whose_record_is_damaged_is_said_and_made_again(small: dict[str, Any], tmp_path: Path,
+                                                               caplog: pytest.LogCaptureFixture) -> None:
+    changes = {"methods": [small["methods"][0]], "seeds": [0], "attack": None}
+    whole = run(small, tmp_path, changes)
+    file = tmp_path / "cells" / "esd" / "church" / "0" / CELL
+    text = file.read_text()
+    place = text.index('"value": ') + len('"value": ')
+    place += next(k for k, letter in enumerate(text[place:]) if letter.isdigit())
+    file.write_text(text[:place] + ("2" if text[place] != "2" else "3") + text[place + 1:])
+    again = run(small, tmp_path, changes)
+    assert "cell.json is damaged (what it holds is not what was written); it is made again" in caplog.text
+    assert [told(edit) for edit in again.edits] == [told(edit) for edit in whole.edits]
+    assert json.loads(file.read_text())["scores"] == json.loads(text)["scores"]
 
 
 def test_methods_that_do_not_fit_are_refused_all_at_once_before_anything_is_made(small: dict[str, Any],
@@ -219,6 +260,32 @@ run_bench(BenchSettings.build(json.loads(sys.argv[1])), out=sys.argv[2], world=a
     assert result.missing == 0
     assert BenchResult.read((tmp_path / "bench.json").read_text()).edits == result.edits
     assert [told(edit) for edit in result.edits] == [told(edit) for edit in done[0].edits]
+
+
+def test_a_bench_waits_for_a_cell_that_another_process_makes_and_says_so(
+        small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("expunge.bench.run.PAUSE", 0.01)
+    begun, let_go = threading.Event(), threading.Event()
+
+    def other() -> None:  # a lock takes another thread for another process
+        with held(tmp_path / "cells" / "esd" / "church" / "0"):
+            begun.set()
+            let_go.wait(120)
+
+    def tell(done: int, total: int, note: str) -> None:
+        notes.append(note)
+        if note.startswith("waiting"):
+            let_go.set()
+
+    notes: list[str] = []
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert begun.wait(60)
+    result = run(small, tmp_path, {"methods": [small["methods"][0]], "seeds": [0], "attack": None}, progress=tell)
+    thread.join()
+    assert "waiting for 1 cells of other processes" in notes
+    assert notes.index("esd, church, seed 0: begins") > notes.index("waiting for 1 cells of other processes")
+    assert not result.edits[0].failed_at
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ pytest.importorskip("starlette", reason="the extra `ui` is not installed")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal that another process sends")
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
-def test_it_serves_until_it_is_interrupted(pipeline_folder: Path, tmp_path: Path, host: str) -> None:
+@pytest.mark.parametrize(("host", "number"), [("127.0.0.1", signal.SIGINT), ("0.0.0.0", signal.SIGTERM)])
+def test_it_serves_until_it_is_interrupted(pipeline_folder: Path, tmp_path: Path, host: str, number: int) -> None:
     command = [sys.executable, "-m", "expunge", "ui", str(tmp_path / "runs"), "--model", str(pipeline_folder), "--port",
                "0", "--host", host]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -36,7 +36,7 @@ def test_it_serves_until_it_is_interrupted(pipeline_folder: Path, tmp_path: Path
         assert process.stdout.readline() == f"folder: {tmp_path / 'runs'}\n"
         with urlopen(Request(address, headers={"Authorization": f"Bearer {token}"}), timeout=60) as got:
             assert b"<title>expunge</title>" in got.read()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(60) == 0, process.stderr and process.stderr.read()
     finally:
         process.kill()

@@ -87,7 +87,7 @@ def test_every_format_of_every_family_is_read_back_as_it_was_meant(case_of: Call
     assert ExportRecord.read(record_path(place(to, tmp_path)).read_text(encoding="utf-8")) == record
     folder = tmp_path if FORMATS[to].kind == "file" else place(to, tmp_path)
     assert all(file_digest(folder / name) == digest for name, digest in record.files.items())
-    assert not [file for file in tmp_path.iterdir() if file.name.endswith(".part")]
+    assert not [file for file in tmp_path.iterdir() if file.name.endswith("part")]
     assert {file.stat().st_mode & 0o777 for file in tmp_path.rglob("*") if file.is_file()} == {0o644}
     tell_nothing(case, place(to, tmp_path))
 

@@ -13,6 +13,8 @@ made, and that is at its default now, is told in the bench's record; whether the
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
-from expunge.files import folder_of, readable, write_json
+from expunge.files import folder_of, read_sealed_json, readable, write_json
 from expunge.metrics.prompts import Prompts
 from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
@@ -32,6 +34,8 @@ from expunge.resume import Inputs, refusal, shortened
 from expunge.unlearn.erase import CHECKPOINT, PATCH, resolve_method, seeks_surrogate
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.surrogate import surrogates
+
+log = logging.getLogger(__name__)
 
 SETTINGS, CELL = "settings.json", "cell.json"
 Stage = Literal["erase", "attack", "evaluate"]
@@ -70,8 +74,11 @@ class Cell:
     def made(self) -> Edit | None:
         """What came of it, failures included; None if it is not finished, or its record cannot be read."""
         try:
-            edit = Edit.read(untrusted.text(self.folder / CELL))
-        except (OSError, ValueError):
+            edit = Edit.read(json.dumps(read_sealed_json(self.folder / CELL)))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("%s is damaged (%s); it is made again", self.folder / CELL, str(error).splitlines()[0])
             return None
         whole = all(begun_under(self.place(stage)) is not None for stage in self.under)
         return edit if edit.failed_at or whole else None

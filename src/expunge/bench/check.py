@@ -7,7 +7,6 @@ equal or one lies in the other's interval: another library rounds otherwise, and
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -22,6 +21,7 @@ from expunge.files import write_json
 from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.records import BenchCheck, CheckedCell, Edit, Score
+from expunge.scratch import beside
 
 CHECK = "check.json"
 
@@ -49,9 +49,9 @@ def checked(cells: Sequence[Cell], count: int, model: Model, world: World, setti
         def note(words: str, cell: Cell = cell, number: int = number) -> None:
             tell(number, count, f"again: {cell.name}: {words}")
 
-        with tempfile.TemporaryDirectory(dir=folder, prefix="check-") as scratch:
-            place = Path(scratch) / "cells" / Path(*cell.folder.parts[-3:])
-            anew = settings.model_copy(update={"cache": str(Path(scratch) / "pictures")})
+        with beside(folder / "check") as scratch:
+            place = scratch / "cells" / Path(*cell.folder.parts[-3:])
+            anew = settings.model_copy(update={"cache": str(scratch / "pictures")})
             after = make(replace(cell, folder=place), model, world, anew, note)
         if after.failed_at:
             raise UserError(f"{cell.name} failed at {after.failed_at} when it was made again: {after.failure}",

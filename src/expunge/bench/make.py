@@ -22,7 +22,7 @@ from expunge.bench.memory import PeakMemory
 from expunge.bench.settings import BenchSettings
 from expunge.errors import ExpungeError, StorageError
 from expunge.evaluation import evaluate
-from expunge.files import folder_of, readable, write_json
+from expunge.files import folder_of, readable, write_json, write_sealed_json
 from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -63,7 +63,7 @@ def make(cell: Cell, model: Model, world: World, settings: BenchSettings, tell: 
         edit = edit.model_copy(update={"failed_at": stage[-1], "failure": said, "cost": _read_cost(cell.folder),
                                        "seconds": {stage[-1]: round(time.monotonic() - began, 1)}})
     edit = edit.model_copy(update={"created": datetime.now(timezone.utc).isoformat(timespec="seconds")})
-    write_json(cell.folder / CELL, edit.model_dump(mode="json"))
+    write_sealed_json(cell.folder / CELL, edit.model_dump(mode="json"))
     return edit
 
 

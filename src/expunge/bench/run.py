@@ -7,10 +7,10 @@ nor held by another one. A cell that failed is made again by the next run, not b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from expunge import runtime
+from expunge import runtime, untrusted
 from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_cells, planned_cells
 from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
@@ -62,7 +62,6 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
     """
     if check:
         runtime.one_process("a check of cells", "start it without the launcher")
-    began = time.time()
     with runtime.apart():
         settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
         folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
@@ -81,7 +80,7 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
                             remedy="name it with --out, or leave out --gather to make the cells")
         if make_cells:
             check_methods(chosen, model)
-            _make_all(chosen, model, world, settings, tell, began)
+            _make_all(chosen, model, world, settings, tell)
             ask_all(chosen, model, settings, folder, tell)
         found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
         result = gathered(cells, settings, model, found)
@@ -93,16 +92,17 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         return result
 
 
-def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress,
-              began: float) -> None:
+def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress
+              ) -> None:
     """Until every cell is finished, by this process or another one."""
-    todo = [cell for cell in cells if not _finished(cell, began)]
+    failed = {cell.folder: _record(cell) for cell in cells if (edit := cell.made()) is not None and edit.failed_at}
+    todo = [cell for cell in cells if not _finished(cell, failed)]
     total = len(todo)
     while todo:
         before = len(todo)
         for cell in list(todo):
             with held(cell.folder) as mine:
-                if mine and not _finished(cell, began):
+                if mine and not _finished(cell, failed):
                     def note(words: str, cell: Cell = cell) -> None:
                         tell(total - len(todo), total, f"{cell.name}: {words}")
 
@@ -117,9 +117,17 @@ def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: Bench
             time.sleep(PAUSE)
 
 
-def _finished(cell: Cell, began: float) -> bool:
-    """Whether the cell is made, or failed since this run began (then trying again at once would not help)."""
+def _finished(cell: Cell, failed: Mapping[Path, bytes]) -> bool:
+    """Whether the cell is made, or failed since this run began (then trying again at once would not help).
+
+    Args:
+        failed: the records of cells that had failed before. Times of files do not tell: clocks are set back.
+    """
     edit = cell.made()
     if edit is None:
         return False
-    return not edit.failed_at or (cell.folder / CELL).stat().st_mtime >= began
+    return not edit.failed_at or failed.get(cell.folder) != _record(cell)
+
+
+def _record(cell: Cell) -> bytes:
+    return untrusted.content(cell.folder / CELL)

@@ -14,7 +14,7 @@ from typing import TypeVar
 from expunge.bench.cells import CELL, SETTINGS, Cell, Stage, begun_under, measured_under
 from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError
-from expunge.files import file_digest, packed_text, write_json
+from expunge.files import file_digest, packed_text, write_json, write_sealed_json
 from expunge.locks import held
 from expunge.models.model import Model
 from expunge.records import BenchResult, Edit
@@ -110,7 +110,7 @@ def _put(cell: Cell, edit: Edit, source: str) -> bool:
             return False
         for stage, now in cell.under.items():
             write_json(cell.place(stage) / SETTINGS, edit.under.get(stage) or dict(now.values))
-        write_json(cell.folder / CELL, edit.model_copy(update={"taken_from": edit.taken_from or source}
+        write_sealed_json(cell.folder / CELL, edit.model_copy(update={"taken_from": edit.taken_from or source}
                                                        ).model_dump(mode="json"))
     return True
 

@@ -1,7 +1,7 @@
 """The `expunge` command: thin verbs over the Python API, each in a module of its own that is imported when called.
 
 Exit codes: 0 done; 1 something failed by itself; 2 the user's mistake (message only); 3 done, and the concept is still
-there (only with --strict); 130 interrupted.
+there (only with --strict); 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import click
 from expunge import __version__
 from expunge.cli.terminal import VisibleLog, echo, visible_console
 from expunge.errors import ExpungeError, ResourceError, UserError
+from expunge.interrupts import asked, exit_code, leave_signals, take_signals
 
 VERBS: dict[str, str] = {
     "demo": "Erase church from the embedded model, attack and measure it, write the report.",
@@ -116,7 +117,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     logging.lastResort = logging.StreamHandler()  # to stderr, as Python's own
     logging.lastResort.setLevel(logging.WARNING)
     logging.lastResort.setFormatter(VisibleLog())
-    sys.exit(run(args))
+    take_signals()
+    code = run(args)
+    leave_signals()  # the interpreter takes a while to end, and would tell of a signal with a traceback
+    sys.exit(code)
 
 
 def run(args: Sequence[str] | None = None) -> int:
@@ -124,36 +128,42 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         result = expunge.main(args=None if args is None else list(args), standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.Exit as stop:
-        return int(stop.exit_code)
-    except click.ClickException as error:
+    except (click.Abort, KeyboardInterrupt) as stop:
+        return _interrupted(stop)
+    except Exception as error:
+        turned = asked()  # compiled code may have made this error of an interrupt that fell into it
+        return _failed(error) if turned is None else _interrupted(turned)
+    if (swallowed := asked()) is not None:
+        return _interrupted(swallowed)
+    return result if isinstance(result, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong, and the exit code; what nobody expects is raised again."""
+    if isinstance(error, click.exceptions.Exit):
+        return int(error.exit_code)
+    if isinstance(error, click.ClickException):
         told = io.StringIO()  # what the user wrote is in it, and what the shell made of a file's name
         error.show(file=told)
         echo(told.getvalue(), err=True, nl=False)
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt) as stop:
-        return _interrupted(stop)
-    except ExpungeError as error:
+    if isinstance(error, ExpungeError):
         _say(error)
         return error.exit_code
-    except (MemoryError, RuntimeError) as error:
+    if isinstance(error, MemoryError | RuntimeError):
         from expunge.runtime import exhausted
 
-        known = exhausted(error)
-        if known is None:
-            raise
-        _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
-        return 1
-    except OSError as error:
-        if error.filename is not None and error.errno in _NAMED:
-            _say(UserError(f"{error.filename}: {error.strerror}", remedy="name another file or folder"))
-            return UserError.exit_code
-        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EPIPE, errno.EIO):
-            raise
+        if known := exhausted(error):
+            _say(ResourceError(f"out of memory: {known}", remedy=_LESS_MEMORY))
+            return 1
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _NAMED:
+        _say(UserError(f"{error.filename}: {error.strerror}", remedy="name another file or folder"))
+        return UserError.exit_code
+    if isinstance(error, OSError) and error.filename is None and error.errno in (errno.ENOSPC, errno.EPIPE, errno.EIO):
         sys.stdout = None  # type: ignore[assignment]  # the interpreter would try to flush it once more
         echo(f"error: cannot write to standard output: {error.strerror}", err=True)
         return 1
-    return result if isinstance(result, int) else 0
+    raise error
 
 
 def _interrupted(stop: BaseException) -> int:
@@ -161,7 +171,7 @@ def _interrupted(stop: BaseException) -> int:
     said = str(cause) if cause is not None and str(cause) else \
         "what was finished is kept; run the same command again to go on"
     echo(f"interrupted: {said}", err=True)
-    return 130
+    return exit_code(cause)
 
 
 def _say(error: ExpungeError) -> None:

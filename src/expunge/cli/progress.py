@@ -10,6 +10,7 @@ from typing import TextIO
 
 from expunge import runtime
 from expunge.cli.terminal import visible, visible_console
+from expunge.interrupts import check
 
 Note = Mapping[str, float] | str | None
 Report = Callable[..., None]
@@ -103,6 +104,7 @@ class PlainLines:
 
     def __call__(self, done: int, total: int, note: Note = None, title: str = "") -> None:
         """Tell that `done` of `total` is finished."""
+        check()
         pace = self._pace
         if pace.tell(done, total, title):
             self._told = pace.began
@@ -139,6 +141,7 @@ def _bar(title: str) -> Iterator[Report]:
         task, pace = bars.add_task(title, total=None, note="", left=""), Pace(title)
 
         def report(done: int, total: int, note: Note = None, title: str = "") -> None:
+            check()
             if pace.tell(done, total, title):
                 bars.reset(task, total=total)
             left = "" if pace.left is None else f"{span(pace.left)} left"

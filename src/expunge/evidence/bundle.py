@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from expunge.report.about import About
 from expunge.report.card import model_card
 from expunge.report.covering import without_folders
 from expunge.report.sensitive import redacted
+from expunge.scratch import beside
 
 MANIFEST, BOM, STATEMENT, SEALED = "manifest.json", "bom.cdx.json", "statement.json", "attestation.dsse.json"
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth")
@@ -89,8 +89,8 @@ def make_bundle(run: str | Path, out: str | Path, *, exports: Sequence[str | Pat
     patch = shareable(patch) if redact else replace(patch, texts={})
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
-            inside = Path(place) / out.name  # the signature tells this name
+        with beside(out) as place:
+            inside = place / out.name  # the signature tells this name
             left_out = _fill(inside, run, patch, found, tuple(map(Path, exports)), About(by.strip(), redact))
             root = _bind(inside, patch.card, found, signer)
             if out.is_dir():

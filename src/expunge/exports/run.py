@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,7 +18,7 @@ from expunge.exports.headers import card_digest
 from expunge.exports.low_rank import ENERGY
 from expunge.exports.read_back import check_given, read_back
 from expunge.exports.writing import Job, Written
-from expunge.files import check_apart, check_writable, file_digest, put_in_place, readable_by_all, write_text
+from expunge.files import check_apart, check_writable, file_digest, readable_by_all, write_text
 from expunge.models.lora import lora_path
 from expunge.models.opening import Location
 from expunge.models.patch import Patch
@@ -27,6 +26,7 @@ from expunge.models.source import Source, source_of, weighted
 from expunge.models.store import located, opened_from
 from expunge.records.export import ExportRecord
 from expunge.runtime import Progress
+from expunge.scratch import beside, put
 
 if TYPE_CHECKING:
     from expunge.exports.check import CheckSettings
@@ -106,8 +106,9 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
               write_variant)
     tell = progress or (lambda done, total, note: None)
     try:
-        with _scratch(out) as scratch:
-            record = _made(job, to, form, Path(scratch) / out.name, (note,) if note else (), check, tell)
+        with beside(out) as scratch:
+            _check_free(out, form, overwrite)  # another run may have put something there since
+            record = _made(job, to, form, scratch / out.name, (note,) if note else (), check, tell)
     except (OSError, SafetensorError) as error:
         raise StorageError(f"cannot write {out}: {error}", remedy="free some space or choose another name; nothing "
                            "was half-written") from error
@@ -130,10 +131,7 @@ def _made(job: Job, to: str, form: Format, place: Path, notes: tuple[str, ...], 
         record = record.model_copy(update={"check": checked(job, form, place, check)})
     write_text(record_path(place), record.model_dump_json(indent=2) + "\n")
     readable_by_all(place)
-    moves = [(place, job.out)]
-    if form.kind == "file":
-        moves.append((record_path(place), record_path(job.out)))
-    put_in_place(moves, place.with_name(f"{place.name}.before"))
+    put(place, job.out, *([(record_path(place), record_path(job.out))] if form.kind == "file" else []))
     return record
 
 
@@ -180,6 +178,12 @@ def _check_out(out: Path, form: Format, overwrite: bool) -> None:
         raise UserError(f"--out {out}, a folder that has its place", accepted="the name of a new file or folder")
     if form.kind == "file" and out.suffix != ".safetensors":
         raise UserError(f"--out {out}", accepted="a file name that ends in .safetensors")
+    _check_free(out, form, overwrite)
+    check_writable(out.parent)
+
+
+def _check_free(out: Path, form: Format, overwrite: bool) -> None:
+    """UserError: something is at `out` that is not to be overwritten, or cannot be."""
     if form.kind == "folder" and out.is_file():
         raise UserError(f"{out} is a file", accepted="a new or empty folder")
     taken = out.is_file() if form.kind == "file" else out.is_dir() and any(out.iterdir())
@@ -187,12 +191,8 @@ def _check_out(out: Path, form: Format, overwrite: bool) -> None:
         raise UserError(f"{out} is a folder", accepted="the name of a new file")
     if taken and not overwrite:
         raise UserError(f"{out} exists already", accepted="a new name", remedy="choose another, or say --overwrite")
-    check_writable(out.parent)
 
 
-def _scratch(out: Path) -> tempfile.TemporaryDirectory[str]:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part")
 
 
 def _record(job: Job, to: str, form: Format, written: Written, place: Path, notes: tuple[str, ...]) -> ExportRecord:

@@ -236,11 +236,14 @@ class ImageCache:
         try:
             shot = ImageRecord.model_validate_json(untrusted.text(record))
             picture = _read_png(file)
-            if _pixel_hash(picture) == shot.pixels:
+            if (shot.key, shot.file) != (file.stem, file.relative_to(self.root).as_posix()):
+                reason = "its record is of another image"
+            elif _pixel_hash(picture) != shot.pixels:
+                reason = "its pixels are not those of its record"
+            else:
                 touched(record)
                 return shot, picture
-            reason = "its pixels are not those of its record"
-        except (OSError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError) as error:  # PIL raises SyntaxError on bad chunks
             reason = str(error).splitlines()[0]
         damaged.append(f"{file} ({reason})")
         return None

@@ -135,7 +135,7 @@ def within(root: Path, most: int, older: float = IN_USE) -> tuple[int, int]:
     kept = sorted(_kept(root), key=lambda one: one.used)
     size, gone, freed, now = sum(one.size for one in kept), 0, 0, time.time()
     for one in kept:
-        if size - freed <= most or now - one.used < older:
+        if size - freed <= most or (older and now - one.used < older):  # a clock that was set back: used in the future
             break
         if not _wrote(one.record):
             continue

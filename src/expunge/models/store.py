@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -36,6 +35,7 @@ from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
 from expunge.records import HUB_NAME
+from expunge.scratch import beside
 
 log = logging.getLogger(__name__)
 
@@ -141,9 +141,8 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
         for changed, value in exact.items():
             model.shapes_of([changed])[changed].copy_(value)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as scratch:
-            part = Path(scratch) / "model"
+        with beside(out) as scratch:
+            part = scratch / "model"
             whole = part if only in ("", LORA) else part / only
             if only == LORA:
                 model.remove()

@@ -15,6 +15,7 @@ from typing import Any
 from expunge import untrusted
 from expunge.config import Settings
 from expunge.errors import ConfigError, ExpungeError, UserError, install
+from expunge.interrupts import obeyed
 from expunge.ui.asked import Comparison, Edit, Kept, Said, Sample, Trial
 from expunge.ui.attacking import attacking, attacks, keep, suggested
 from expunge.ui.comparing import compare
@@ -237,13 +238,13 @@ def serving(page: Page, *, host: str = "127.0.0.1", port: int = 0, token: str = 
 
 
 def serve(page: Page, *, host: str, port: int, token: str, ready: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C; `ready` is told the address once it is bound. Raises: as `serving`."""
+    """Serve until Ctrl-C or SIGTERM; `ready` is told the address once it is bound. Raises: as `serving`."""
     server, listening, address = _server(page, host, port, token)
     ready(address)
     try:
         server.run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn hands on the one that ended it
-        pass
+        obeyed()
     finally:
         page.jobs.stop()
         page.jobs.wait(60)

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
-from expunge.files import write_tensors
+from expunge.files import read_sealed_tensors, write_sealed_tensors
 from expunge.records import ItemKey
 
 _META = "expunge.stream"
@@ -141,7 +141,7 @@ def write_states(path: Path, states: Mapping[str, State]) -> None:
     tensors = {f"{name}/{part}": tensor.contiguous() for name, state in states.items()
                for part, tensor in state.tensors.items()}
     told = {name: {"kind": state.kind, "values": dict(state.values)} for name, state in states.items()}
-    write_tensors(path, tensors, {_META: json.dumps({"version": _VERSION, "states": told}, ensure_ascii=False)})
+    write_sealed_tensors(path, tensors, {_META: json.dumps({"version": _VERSION, "states": told}, ensure_ascii=False)})
 
 
 def read_states(path: Path) -> dict[str, State]:
@@ -151,9 +151,8 @@ def read_states(path: Path) -> dict[str, State]:
         UserError: there is no such file, it is damaged, or by another version.
     """
     try:
-        with untrusted.tensors(path) as opened:
-            told = untrusted.json_in((opened.metadata() or {})[_META])
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # not a mapping
+        tensors, about = read_sealed_tensors(path)
+        told = untrusted.json_in(about[_META])
     except Exception as error:  # safetensors has its own error types
         raise UserError(f"{path} cannot be read: {type(error).__name__}: {error}", accepted="states of a stream",
                         remedy="delete the file; what was measured is measured again") from error

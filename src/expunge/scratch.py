@@ -1,0 +1,67 @@
+"""Folders and files that take long to write, made in a folder beside their place: there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from expunge.files import put_in_place
+from expunge.locks import LOCK, alone
+
+_ASIDE = "before.expunge-part"
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """Inside, an empty folder on the same disk as `out`, for what is to be put there; it goes in the end.
+
+    One process at a time has it. What a process that was killed left in it is cleared away first: what stood at `out`
+    and was half-way put aside returns there, the rest is deleted.
+
+    Raises:
+        UserError: another process is writing there. StorageError: the folder cannot be written.
+    """
+    place = out.with_name(f".{out.name}.expunge-part")
+    with alone(place, out):
+        _returned(place / _ASIDE, out)
+        _empty(place)
+        try:
+            yield place
+        finally:
+            _empty(place)
+    with suppress(OSError):  # another process has begun to write there
+        (place / LOCK).unlink()
+        place.rmdir()
+
+
+def put(made: Path, out: Path, *companions: tuple[Path, Path]) -> None:
+    """Rename what was made in a folder of `beside(out)` into place; what was there goes when it is there.
+
+    Args:
+        companions: what belongs beside `out`, as its record: what was made, and its place.
+
+    Raises:
+        OSError: a place cannot be taken; all is as it was.
+    """
+    put_in_place([(made, out), *companions], made.parent / _ASIDE)
+
+
+def _returned(aside: Path, out: Path) -> None:
+    """Put back what a killed run had put aside, unless what was to come is there already."""
+    if not aside.is_dir() or (os.path.lexists(aside / out.name) and os.path.lexists(out)):
+        return
+    for old in aside.iterdir():
+        if not os.path.lexists(out.parent / old.name):
+            old.rename(out.parent / old.name)
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name != LOCK:
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()

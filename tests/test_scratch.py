@@ -1,0 +1,84 @@
+"""What appears whole or not at all: kills at its worst moments, and two processes at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from expunge.errors import UserError
+from expunge.scratch import beside, put
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from expunge import scratch
+out, where = Path(sys.argv[1]), sys.argv[2]
+with scratch.beside(out) as place:
+    (place / "new").mkdir()
+    (place / "new" / "file").write_text("new")
+    if where == "writing":
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename = Path.rename
+    def killed(self, target):
+        rename(self, target)
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path.rename = killed
+    scratch.put(place / "new", out)
+"""
+HOLDER = """
+import sys
+from pathlib import Path
+from expunge.scratch import beside
+with beside(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def made(out: Path, text: str) -> None:
+    with beside(out) as place:
+        (place / "new").mkdir()
+        (place / "new" / "file").write_text(text)
+        put(place / "new", out)
+
+
+def test_what_is_made_takes_the_place_of_what_was_there_and_leaves_nothing_else(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        made(tmp_path / "out", text)
+        assert (tmp_path / "out" / "file").read_text() == text
+        assert os.listdir(tmp_path) == ["out"]
+    with pytest.raises(ZeroDivisionError), beside(tmp_path / "out") as place:
+        (place / "half").write_text(str(1 / 0))
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+@pytest.mark.parametrize("where", ["writing", "renaming"])
+def test_what_a_killed_process_left_is_cleared_away_and_what_it_put_aside_returns(tmp_path: Path, where: str) -> None:
+    out = tmp_path / "out"
+    made(out, "old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(out), where], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert out.exists() == (where == "writing")
+    with beside(out) as place:
+        assert (out / "file").read_text() == "old"
+        assert [name for name in os.listdir(place) if name != ".lock"] == []
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"another run is writing into .*/out; .*wait for it"):
+            made(tmp_path / "out", "mine")
+        process.stdin.close()
+    made(tmp_path / "out", "mine")
+    assert os.listdir(tmp_path) == ["out"]
