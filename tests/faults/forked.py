@@ -132,7 +132,7 @@ def _become(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
         os.dup2(output, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        _watch(folder, touches, cut)
+        watching = _watch(folder, touches, cut)
         from expunge.cli import main
 
         try:
@@ -141,6 +141,7 @@ def _become(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         except BaseException:
             traceback.print_exc()
+        watching.clear()  # the command is done: a signal ends what is left of the process without a word
         if "EXPUNGE_FAULTS_MODULES" in os.environ:
             Path(os.environ["EXPUNGE_FAULTS_MODULES"]).write_text("\n".join(sys.modules))
         atexit._run_exitfuncs()
@@ -150,14 +151,18 @@ def _become(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
         os._exit(code)
 
 
-def _watch(folder: Path, touches: mmap.mmap, cut: Cut | None) -> None:
-    """Count how often this process touches the folder; and the cut, if it falls right before a touch."""
-    root, ends = f"{folder}{os.sep}", cut.touch if cut is not None and not cut.later else 0
+def _watch(folder: Path, touches: mmap.mmap, cut: Cut | None) -> list[str]:
+    """Count how often this process touches the folder, and make the cut, if it falls right before a touch.
+
+    Returns:
+        The folder that is watched: it is watched as long as it is in this list.
+    """
+    watching, ends = [f"{folder}{os.sep}"], cut.touch if cut is not None and not cut.later else 0
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
         if event not in _WATCHED or not given or not isinstance(given[0], str | os.PathLike):
             return
-        if not os.path.abspath(os.fspath(given[0])).startswith(root):
+        if not os.path.abspath(os.fspath(given[0])).startswith(tuple(watching)):
             return
         count = _count(touches) + 1
         touches[:8] = count.to_bytes(8, "little")
@@ -165,3 +170,4 @@ def _watch(folder: Path, touches: mmap.mmap, cut: Cut | None) -> None:
             os.kill(os.getpid(), getattr(signal, cut.signal))
 
     sys.addaudithook(hook)
+    return watching

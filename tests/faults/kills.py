@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,9 +57,12 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.root, self.made = root, root / "made"
 
-    def ready(self) -> None:
-        """Make what the verbs are called on, and each verb's reference; what is there stays."""
-        if not (self.root / "ready").exists():
+    def ready(self, names: Iterable[str]) -> None:
+        """Make what the verbs are called on, and the references of those called so; what is there stays."""
+        table, ready = repr((MADE, WRITTEN, [verb.command for verb in VERBS.values()])), self.root / "ready"
+        if ready.exists() and ready.read_text() != table:
+            raise SystemExit(f"{self.root} was begun with other commands: delete it, or name another folder with --out")
+        if not ready.exists():
             shutil.rmtree(self.made, ignore_errors=True)
             self.made.mkdir(parents=True)
             for name, text in WRITTEN.items():
@@ -68,9 +71,9 @@ class Place:
                            cwd=Path(__file__).parents[1] / "protocols")
             for words in MADE:
                 self._whole(words, self.root / "making")
-            (self.root / "ready").write_text("")
+            ready.write_text(table)
         imported(self._modules)
-        for name in VERBS:
+        for name in names:
             self.reference(name)
 
     def reference(self, name: str) -> Mapping[str, Any]:
@@ -191,10 +194,10 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], choices=list(VERBS))
     given = parser.parse_args()
     place, file = Place(given.out.resolve()), given.out / f"kills-{given.seed}.json"
-    place.ready()
+    names = given.only or list(VERBS)
+    place.ready(names)
     trials = json.loads(file.read_text()) if file.exists() else []
     done = {trial["number"] for trial in trials}
-    names = given.only or list(VERBS)
     for number in range(given.kills):
         if number in done:
             continue

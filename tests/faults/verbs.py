@@ -19,8 +19,9 @@ FEW = "{direct: 2, held_out: 0, paraphrase: 0, implicit: 0, near: 2, far: 1, emp
 LOOK = ("--set", f"counts={FEW}", "--seeds", "2", "--steps", "3", "--batch", "4", "--set", "floor_items=2",
         "--set", "draws=100", "--set", "fid_draws=20", "--set", "strips=1")
 STEPS = "{steps: 4, batch: 2, source: {trajectories: 2, grid: 3}, checkpoint_every: 0}"
-EVALUATION = (f"evaluation: {{counts: {FEW}, seeds: 2, steps: 3, batch: 4, floor_items: 2, draws: 100, fid_draws: 20, "
-              "strips: 0}")
+EVALUATION = """\
+evaluation: {counts: {direct: 1, held_out: 0, paraphrase: 0, implicit: 0, near: 1, far: 1, empty: 0, never_seen: 0},
+             seeds: 2, steps: 3, batch: 4, floor_items: 0, draws: 100, fid_draws: 20, strips: 0}"""
 
 
 def later_answers(file: Path) -> Any:
@@ -73,8 +74,8 @@ VERBS: dict[str, Verb] = {
                                  "--store", "pictures", "--out", "out"), known={"answers": later_answers}),
     "bench": Verb(("bench", "{made}/bench.yaml", "--out", "out"), known={"report": page}),
     "sequence": Verb(("sequence", "{made}/sequence.yaml", "--out", "out"), known={"report": page}),
-    "guard learn": Verb(("guard", "learn", "--forbidden", "blorp", "--innocent", "mofuu", "--drawings", "4", "--set",
-                         "steps=6", "--set", "passes=1", "--set", "rows=4", "--set", "batch=1", "--set",
+    "guard learn": Verb(("guard", "learn", "--forbidden", "blorp", "--innocent", "mofuu", "--drawings", "2", "--set",
+                         "steps=4", "--set", "passes=1", "--set", "rows=2", "--set", "batch=1", "--set",
                          "users.adamw={learning_rate: 0.0003, batch: 2, drop: 0}", "--out", "out")),
     "export": Verb(("export", "{made}/edit", "--to", "lora-kohya", "--drop", "--out", "out/lora.safetensors"),
                    once=True, known={"lora.safetensors.export.json": record_of_export}),
@@ -125,8 +126,7 @@ strategy: l2-sp
 requests:
   - {{concept: church, anchor: house}}
   - {{concept: bomb, anchor: apple}}
-evaluation: {{counts: {{direct: 1, held_out: 0, paraphrase: 0, implicit: 0, near: 1, far: 1, empty: 0, never_seen: 0}},
-              seeds: 2, steps: 2, batch: 4, floor_items: 0, draws: 100, fid_draws: 20, strips: 0}}
+{EVALUATION}
 """,
 }
 """Files that the verbs are called on, by name."""
