@@ -151,14 +151,14 @@ def check_apart(out: Path, kept: Mapping[str, Iterable[Path]]) -> None:
     Raises:
         UserError: `out` is one of them, lies in one, or is a folder around one.
     """
-    place = out.resolve()
+    place = Path(os.path.realpath(out))  # a link to itself is none that Path.resolve can say
     for what, paths in kept.items():
         for path in filter(os.path.lexists, paths):
             for entry in (path, *(path.rglob("*") if path.is_dir() else ())):
-                real = entry.resolve()
+                real = Path(os.path.realpath(entry))
                 if place == real or place in real.parents or real in place.parents:
-                    how = ("is" if place == path.resolve() else "is a folder around" if place in real.parents
-                           else "lies in")
+                    mine = place == Path(os.path.realpath(path))
+                    how = "is" if mine else "is a folder around" if place in real.parents else "lies in"
                     raise UserError(f"{out} {how} {what}{'' if out == path else f' ({path})'}",
                                     accepted=f"a place apart from it: {what} stays as it is")
 

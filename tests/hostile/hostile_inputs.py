@@ -329,6 +329,21 @@ FINE = {(reader, name) for reader in ("scheduler", "tokenizer's config", "config
 to this reader, which whoever asks for them by name refuses."""
 
 
+OPEN: dict[str, tuple[str, ...]] = {
+    "prompts.json": ("a key that acts on terminals",),
+    "day of wiping": ("a link to itself",),
+    "prompts.yaml": ("a key that acts on terminals", "a date without end"),
+    "prompts.txt": ("a quote that is never closed", "no column of texts", "a million separators"),
+    "network of a model": ("no tensors",),
+    "text encoder of a model": ("a tensor twice", "another program's tensor", "numbers of four bits", "whole numbers",
+                                "no tensors", "a scalar"),
+    "somebody's edit": ("a link to itself", "a tensor twice", "another program's tensor", "whole numbers", "a scalar"),
+    "a classifier's weights": ("another program's tensor", "numbers of four bits", "whole numbers"),
+}
+"""By reader, what is not told as it should be yet. Nothing is run and nothing hangs, but a message lacks the file's
+name, a library warns of a name as it is, or what is refused elsewhere is taken."""
+
+
 def table() -> list[Hostile]:
     """Every input."""
     out = []

@@ -10,7 +10,7 @@ import click
 
 from expunge import untrusted
 from expunge.bench.settings import BenchSettings
-from expunge.cli.lists import Sentence
+from expunge.cli.lists import Name, Sentence
 from expunge.cli.options import (
     as_yaml,
     assignment,
@@ -52,7 +52,7 @@ Examples:
 @click.option("--check", type=click.IntRange(min=1), metavar="INTEGER",
               help="Make so many of the cells again, chosen by a seed, and compare: does this version still give the "
                    "bench's numbers? Nothing else is made.")
-@click.option("--take", "records", multiple=True, type=click.Path(path_type=Path, dir_okay=False), metavar="RECORD",
+@click.option("--take", "records", multiple=True, type=Name(), metavar="RECORD",
               help="Count the cells of this record (bench.json, or packed as .xz) of the same bench on another machine "
                    "as made. Cells that were made under other settings are refused. May be repeated.")
 @click.option("--markdown", is_flag=True, help="Print the tables as Markdown.")
@@ -67,7 +67,7 @@ Examples:
 @copy_options
 @dry_run_option
 def command(file: Path, sets: tuple[str, ...], only: tuple[str, ...], gather: bool, check: int | None,
-            records: tuple[Path, ...], workers: int | None, cluster: str, job: tuple[str, ...], markdown: bool,
+            records: tuple[str, ...], workers: int | None, cluster: str, job: tuple[str, ...], markdown: bool,
             publish: bool, by: str, redact: bool, dry_run: bool, **flags: Any) -> None:
     """Erase every concept of FILE by every method with every seed; attack and measure each edit; compare.
 

@@ -67,7 +67,7 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
         title: what the file's header calls it; "" is its name.
         check: measure again from the written file, with a small evaluation; None measures nothing.
         overwrite: take the place of what is at `out`; never that of the base, its LoRAs or what the check reads.
-        variant, allow_pickle: how the base is read, as in `load`.
+        variant: which set of the base's weights, as in `load`. allow_pickle: likewise.
         shard_size: of folders, the largest file ("5GB"); "" is diffusers' own size.
         write_variant: of folders, the name of the set of weights ("fp16"); "" is none.
 
