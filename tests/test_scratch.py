@@ -82,3 +82,14 @@ def test_a_second_process_is_refused_by_name(tmp_path: Path) -> None:
         process.stdin.close()
     made(tmp_path / "out", "mine")
     assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_kill_between_a_record_and_its_file_leaves_the_old_two(tmp_path: Path) -> None:
+    out, record = tmp_path / "out", tmp_path / "record"
+    place = tmp_path / ".out.expunge-part"
+    (place / "before.expunge-part").mkdir(parents=True)
+    for name in ("out", "record"):
+        (place / "before.expunge-part" / name).write_text("old")
+    record.write_text("new")  # whose file never came
+    with beside(out):
+        assert (out.read_text(), record.read_text()) == ("old", "old")

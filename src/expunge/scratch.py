@@ -40,13 +40,15 @@ def beside(out: Path) -> Iterator[Path]:
 def put(made: Path, out: Path, *companions: tuple[Path, Path]) -> None:
     """Rename what was made in a folder of `beside(out)` into place; what was there goes when it is there.
 
+    Companions come first: whoever is killed in between left nothing at `out`, and can be started again.
+
     Args:
         companions: what belongs beside `out`, as its record: what was made, and its place.
 
     Raises:
         OSError: a place cannot be taken; all is as it was.
     """
-    put_in_place([(made, out), *companions], made.parent / _ASIDE)
+    put_in_place([*companions, (made, out)], made.parent / _ASIDE)
 
 
 def _returned(aside: Path, out: Path) -> None:
@@ -54,8 +56,7 @@ def _returned(aside: Path, out: Path) -> None:
     if not aside.is_dir() or (os.path.lexists(aside / out.name) and os.path.lexists(out)):
         return
     for old in aside.iterdir():
-        if not os.path.lexists(out.parent / old.name):
-            old.rename(out.parent / old.name)
+        old.replace(out.parent / old.name)  # over a new companion, whose file never came
 
 
 def _empty(folder: Path) -> None:
