@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from colour_world import SMALL, colour_world, edit
 
 from expunge.attacks.scores import suite_scores
+from expunge.bench import memory
 from expunge.bench.items import attack_items, evaluation_items
 from expunge.bench.memory import PeakMemory
 from expunge.evaluation import evaluate
@@ -83,3 +86,16 @@ def test_peak_memory_is_that_of_the_work_inside() -> None:
         pytest.skip("this system keeps no high-water mark that can be set back")
     assert large.bytes - small.bytes > 3.5e8
     assert large.bytes - after.bytes > 3.5e8
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists() or torch.cuda.is_available(), reason="Linux, CPU")
+def test_a_mark_that_stays_where_it_was_is_not_taken_for_the_works_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"VmHWM": 3 * 10**9, "VmRSS": 10**9}
+    monkeypatch.setattr(memory, "_status", said.get)
+    with PeakMemory() as peak:
+        said["VmHWM"] = 4 * 10**9
+    assert peak.bytes is None
+    said["VmRSS"] = said["VmHWM"]
+    with PeakMemory() as peak:
+        said["VmHWM"] = 5 * 10**9
+    assert peak.bytes == 5 * 10**9
