@@ -12,7 +12,8 @@ from torch import Tensor
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.metrics.erasure import rate
-from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
+from expunge.metrics.integrity import ImageSet
+from expunge.metrics.judging import check_questions, judged, judgments, read_judgments, write_judgments
 from expunge.metrics.rules import forget_rates
 from expunge.records import NOT_DRAWN, Detection, ImageRecord, Prompt, Role, Sampler
 
@@ -125,6 +126,28 @@ def test_known_judgments_are_not_asked_again(tmp_path: Path) -> None:
     (tmp_path / "j.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="line 1"):
         read_judgments(tmp_path / "j.jsonl")
+
+
+def test_a_damaged_judgment_is_said_and_asked_for_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(Broken):
+        asked = 0
+
+        def __call__(self, pictures: Tensor) -> list[Detection]:
+            self.asked += len(pictures)
+            return [Detection(answers={"object": "house"}, confidence={"object": 0.5})] * len(pictures)
+
+    side = ImageSet([shot("direct", str(i)) for i in range(3)], torch.rand(3, 3, 8, 8))
+    file, judge = tmp_path / "judgments.jsonl", Counting()
+    made = judged([side], judge, file)
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    file.write_text(lines[0] + lines[1].replace("0.5", "0.7") + lines[2])
+    with pytest.raises(UserError, match=r"line 2, is damaged.*judged again"):
+        read_judgments(file)
+    assert judged([side], judge, file) == made
+    assert judge.asked == 4
+    assert file.read_text() == whole
+    assert caplog.text.count(f"{file} has damaged lines (1); what they kept is made again") == 1
 
 
 def test_a_judge_without_the_concept_is_refused() -> None:
