@@ -12,6 +12,7 @@ import pytest
 from given import classifier, protocol, small_patch, table
 
 from expunge.errors import ConfigError, ModelError, UserError
+from expunge.files import read_lines, unsealed_line
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
 from expunge.protocols.attacked import attack_protocol
@@ -216,9 +217,15 @@ def test_the_images_of_an_attack_and_of_its_plain_run_are_due_together(model: An
     day = date.today() + timedelta(days=3)
     assert due(tmp_path, day) == [tmp_path / "out"]
     assert [*(tmp_path / "out").rglob("*.png")]
-    wipe(tmp_path / "out", texts=True)
+    kept, = (tmp_path / "out").glob("*/attempts.jsonl")
+    head, first, *others = read_lines(kept)
+    assert "church" in first
+    kept.write_text("\n".join([head, first.replace("church", "chorch"), *others]) + "\n")
+    assert wipe(tmp_path / "out", texts=True)["attempts"] == len(others) > 0
     assert due(tmp_path, day) == []
     assert not [*(tmp_path / "out").rglob("*.png")]
+    assert [unsealed_line(line)["text"] for line in read_lines(kept)[1:]] == [""] * len(others)
+    assert "number" not in kept.read_text()
 
 
 def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],
