@@ -240,7 +240,7 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
 def test_the_label_of_an_interval_says_what_its_units_are() -> None:
     seeds = [said(shot("direct", "a", seed=seed), object="church") for seed in range(5)]
     for rows, units in ((seeds, "images of one prompt as units"), (seeds[:1], "prompts as units"),
-                          ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
+                        ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
         scores = rated(rows, CHURCH)
         assert scores["found/all"].interval.startswith(f"95% Wilson, {units}")
         assert scores["abstained/all"].interval.startswith(f"95% Wilson, {units}")
