@@ -17,9 +17,8 @@ import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,29 +129,33 @@ def json_in(words: str | bytes) -> Any:
     """
     if len(words) > MOST_JSON:
         raise Unreadable(f"more than {MOST_JSON >> 20} MB")
-    return _parsed(partial(json.loads, words, object_pairs_hook=_once, parse_int=_whole))
+    with _parsing():
+        value = json.loads(words, object_pairs_hook=_once, parse_int=_whole)
+    _check_depth(value)
+    return value
 
 
 def toml_in(words: str) -> Any:
     """What a TOML text holds. Unreadable: as `json_in`."""
     _check_size(words)
-    value = _parsed(partial(tomllib.loads, words))
+    with _parsing():
+        value = tomllib.loads(words)
+    _check_depth(value)
     _check_digits(value)
     return value
 
 
-def _parsed(parse: Callable[[], Any]) -> Any:
-    """What a parser makes of a text. Unreadable: it refuses the text, or what it makes is too deep."""
+@contextmanager
+def _parsing() -> Iterator[None]:
+    """Inside, a parser; what it refuses is `Unreadable`."""
     try:
-        value = parse()
+        yield
     except Unreadable:
         raise
     except RecursionError as error:
         raise Unreadable(_DEEP) from error
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    _check_depth(value)
-    return value
 
 
 def yaml_in(words: str) -> Any:
