@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "protocols": "errors untrusted records files config registry locks resume runtime models metrics detectors "
                  "attacks",
     "report": "errors untrusted records files config locks suite_results",
-    "evidence": "errors untrusted records files extras scratch runtime models report",
+    "evidence": "errors untrusted records files extras locks scratch runtime models report",
     "hub": "errors untrusted records files config models report evidence",
     "bench": "errors untrusted records files config registry locks scratch resume runtime models metrics detectors "
              "attacks protocols unlearn evaluation",
@@ -56,8 +56,8 @@ MAY_IMPORT = {
             "detectors",
     "demo": "errors untrusted records files config registry locks resume sampling suite_results runtime models "
             "metrics attacks unlearn evaluation report",
-    "ui": "errors untrusted records files config registry interrupts runtime models metrics attacks unlearn bench "
-          "report",
+    "ui": "errors untrusted records files config registry interrupts locks runtime models metrics attacks unlearn "
+          "bench report",
     "cli": "errors untrusted records files extras config registry interrupts locks sampling suite_results runtime "
            "train models finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub "
            "bench sequence exports demo ui tiny",

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import lzma
 import os
 import re
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import StorageError, UserError
-from expunge.untrusted import check_regular, mapping_of
+from expunge.untrusted import check_regular, json_in, mapping_of
 from expunge.untrusted import tensors as opened
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 MOST_UNPACKED = 1 << 30
 """Bytes of the largest packed text that is read: a small file may be packed from endless zeros."""
@@ -254,6 +257,18 @@ def packed_text(path: Path, most: int = MOST_UNPACKED) -> str:
     return data.decode()
 
 
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each whole line of a file, with the byte where it begins; none if there is no file."""
+    if not path.is_file():
+        return
+    start, whole = 0, whole_size(path)
+    with path.open("rb") as file:
+        while start < whole:
+            line = file.readline()
+            yield start, line
+            start += len(line)
+
+
 def whole_size(path: Path) -> int:
     """How many bytes of a file are whole lines; looked for from its end."""
     with path.open("rb") as file:
@@ -299,10 +314,61 @@ def read_sealed_json(path: Path) -> dict[str, Any]:
         OSError: it cannot be read. ValueError: it is damaged.
     """
     value = mapping_of(path)
-    seal = value.pop(_SEAL, None)
-    if seal is not None and seal != _sealed(value):
-        raise ValueError("what it holds is not what was written")
+    _check_seal(value)
     return value
+
+
+class DamagedLine(ValueError):
+    """A line that is not what was written."""
+
+
+def sealed_line(value: Mapping[str, Any]) -> str:
+    """An object as a line of JSON, with its digest in it (`seal`, the last key)."""
+    return json.dumps({**value, _SEAL: _sealed(value)}, ensure_ascii=False)
+
+
+def unsealed_line(line: str | bytes) -> Any:
+    """What `sealed_line` was given; of earlier versions, which sealed nothing, what is there.
+
+    Raises:
+        DamagedLine: it is no JSON any more, or another one than was sealed.
+    """
+    try:
+        value = json_in(line)
+        if isinstance(value, dict):
+            _check_seal(value)
+    except ValueError as error:
+        raise DamagedLine(str(error)) from error
+    return value
+
+
+def mend_lines(path: Path, head: int = 0) -> None:
+    """Take damaged lines out of a file of sealed ones, with one warning, so that what they kept is made again.
+
+    Args:
+        head: so many lines at its beginning are none of them, and stay.
+
+    Raises:
+        StorageError: it cannot be written anew.
+    """
+    damaged = {start for place, (start, line) in enumerate(whole_lines(path)) if place >= head and _is_damaged(line)}
+    if not damaged:
+        return
+    log.warning("%s has damaged lines (%d); what they kept is made again", path, len(damaged))
+
+    def write(file: Path) -> None:
+        with file.open("wb") as mended:
+            mended.writelines(line for start, line in whole_lines(path) if start not in damaged)
+
+    write_atomically(path, write)
+
+
+def _is_damaged(line: bytes) -> bool:
+    try:
+        unsealed_line(line)
+    except DamagedLine:
+        return True
+    return False
 
 
 def write_sealed_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -323,6 +389,13 @@ def read_sealed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if seal is not None and seal != _seal_of_tensors(tensors, metadata):
         raise ValueError("what it holds is not what was written")
     return tensors, metadata
+
+
+def _check_seal(value: dict[str, Any]) -> None:
+    """Take the seal off, if there is one. ValueError: it is another object's."""
+    seal = value.pop(_SEAL, None)
+    if seal is not None and seal != _sealed(value):
+        raise ValueError("what it holds is not what was written")
 
 
 def _sealed(value: Mapping[str, Any]) -> str:

@@ -1,13 +1,14 @@
 """One process per folder: a lock file that the system itself opens again when its holder ends, however it ends.
 
 Whatever writes into a folder of results is `alone` in it; only where sharing is meant (the cells of a bench) a run asks
-with `held` and goes on with something else.
+with `held` and goes on with something else. What several change in moments, each a little, they change `in_turn`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -22,29 +23,34 @@ from expunge.files import check_writable
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
+PATIENCE = 10.0
+"""Seconds that whoever is next waits for its turn."""
 _ours: set[tuple[int, Path]] = set()
-"""Folders that a thread of this process holds: what it calls may hold them, too."""
+"""Lock files that a thread of this process holds: what it calls may hold them, too."""
 Taken = ParamSpec("Taken")
 Given = TypeVar("Given")
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[bool]:
+def held(folder: Path, name: str = LOCK) -> Iterator[bool]:
     """Inside, whether this process (and no other) holds `folder`; never waits.
 
     The lock is the operating system's (`flock`, or its like on Windows), so nothing is left behind by a process that
     was killed. The empty file stays. What holds a folder may call what holds it again.
 
+    Args:
+        name: of the lock's file: a part of a folder's files has one of its own, where it goes by itself.
+
     Raises:
         StorageError: the folder cannot be written.
     """
-    mine = (threading.get_ident(), folder.resolve())
+    mine = (threading.get_ident(), folder.resolve() / name)
     if mine in _ours:
         yield True
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
+        lock = FileLock(folder / name)
         lock.acquire(blocking=False)
     except Timeout:
         yield False
@@ -62,6 +68,25 @@ def held(folder: Path) -> Iterator[bool]:
     finally:
         _ours.discard(mine)
         lock.release()
+
+
+@contextmanager
+def in_turn(folder: Path, name: str) -> Iterator[None]:
+    """Inside, no other process holds the lock `name` of `folder`; waits for one that does.
+
+    Raises:
+        UserError: it was held for longer than `PATIENCE`. StorageError: the folder cannot be written.
+    """
+    until = time.monotonic() + PATIENCE
+    while True:
+        with held(folder, name) as mine:
+            if mine:
+                yield
+                return
+        if time.monotonic() > until:
+            raise UserError(f"another process holds {folder / name}", accepted="one at a time, for a moment each",
+                            remedy="try again; nothing was changed")
+        time.sleep(0.02)
 
 
 @contextmanager

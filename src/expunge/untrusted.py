@@ -129,14 +129,8 @@ def json_in(words: str | bytes) -> Any:
     """
     if len(words) > MOST_JSON:
         raise Unreadable(f"more than {MOST_JSON >> 20} MB")
-    try:
+    with _parsing():
         value = json.loads(words, object_pairs_hook=_once, parse_int=_whole)
-    except Unreadable:
-        raise
-    except RecursionError as error:
-        raise Unreadable(_DEEP) from error
-    except ValueError as error:
-        raise Unreadable(str(error)) from error
     _check_depth(value)
     return value
 
@@ -144,17 +138,24 @@ def json_in(words: str | bytes) -> Any:
 def toml_in(words: str) -> Any:
     """What a TOML text holds. Unreadable: as `json_in`."""
     _check_size(words)
-    try:
+    with _parsing():
         value = tomllib.loads(words)
+    _check_depth(value)
+    _check_digits(value)
+    return value
+
+
+@contextmanager
+def _parsing() -> Iterator[None]:
+    """Inside, a parser; what it refuses is `Unreadable`."""
+    try:
+        yield
     except Unreadable:
         raise
     except RecursionError as error:
         raise Unreadable(_DEEP) from error
     except ValueError as error:
         raise Unreadable(str(error)) from error
-    _check_depth(value)
-    _check_digits(value)
-    return value
 
 
 def yaml_in(words: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -208,6 +209,49 @@ def test_a_small_trial_goes_through_passes_of_its_own_size_and_goes_on_to_the_la
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:3]))  # the head, and two of three
     again = attempts(attack, victim, request_, items[:3], never, folder=tmp_path / "killed", fresh=0)
     assert [(one.text, one.ids) for one in again] == [(one.text, one.ids) for one in whole]
+
+
+@pytest.mark.parametrize("name", ["attempts.jsonl", "attempts-1.jsonl"])
+def test_a_damaged_attempt_is_said_and_made_again(
+        victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path, name: str,
+        caplog: pytest.LogCaptureFixture) -> None:
+    made = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=0)
+    whole = (tmp_path / "attempts.jsonl").read_bytes()
+    head, first, *others = whole.splitlines(keepends=True)
+    spoilt = re.sub(b'"note": ?"', b'"note": "1', first)
+    assert spoilt != first
+    (tmp_path / "attempts.jsonl").unlink()
+    (tmp_path / name).write_bytes(head + spoilt + others[0][:40] + b"\xff" + others[0][41:] + b"".join(others[1:]))
+    kept = len(read_attempts(tmp_path))
+    told = list[tuple[int, int]]()
+    again = attempts(OtherSeeds(), victim, request_, items, goal, folder=tmp_path, fresh=0,
+                     tell=lambda done, total, name: told.append((done, total)))
+    assert kept == (len(items) - 2 if name == "attempts.jsonl" else 0)
+    assert told[0][0] == len(items) - 2
+    assert without_clock(again) == without_clock(made)
+    assert caplog.text.count("has damaged lines") == 1
+    assert f"{tmp_path / name} has damaged lines (2); what they kept is made again" in caplog.text
+    assert len(read_attempts(tmp_path)) == len(items)
+
+
+def test_attempts_under_other_settings_are_refused_before_damaged_ones_are_left_out(
+        victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path) -> None:
+    attempts(OtherSeeds(), victim, request_, items[:2], goal, folder=tmp_path, fresh=0)
+    file = tmp_path / "attempts.jsonl"
+    file.write_text(file.read_text().replace('"seed": ', '"seed": 1'))
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="other settings"):
+        attempts(OtherSeeds(tries=1), victim, request_, items[:2], goal, folder=tmp_path, fresh=0)
+    assert file.read_bytes() == before
+
+
+def test_attempts_without_digests_are_taken_as_they_are(victim: Victim, items: list[Item], goal: Goal,
+                                                        request_: Request, tmp_path: Path) -> None:
+    made = attempts(OtherSeeds(), victim, request_, items[:2], goal, folder=tmp_path, fresh=0)
+    file = tmp_path / "attempts.jsonl"
+    head = file.read_text().splitlines()[0]
+    file.write_text("\n".join([head, *(item.model_dump_json() for item in made)]) + "\n")  # as earlier versions did
+    assert attempts(OtherSeeds(), victim, request_, items[:2], goal, folder=tmp_path, fresh=0) == made
 
 
 def test_other_settings_do_not_mix(victim: Victim, items: list[Item], goal: Goal, request_: Request, tmp_path: Path

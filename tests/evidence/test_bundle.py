@@ -26,6 +26,7 @@ from expunge.evidence.environment import packages
 from expunge.evidence.signing import Signer, Trust, make_keys
 from expunge.evidence.verify import verify_bundle
 from expunge.files import file_digest
+from expunge.locks import LOCK
 from expunge.records import EVALUATIONS, Request
 
 
@@ -168,29 +169,61 @@ def test_keys_are_private_to_their_owner_never_overwritten_and_may_have_a_passwo
     assert verify_bundle(folder, trust=Trust(public))[0].state == "holds"
 
 
-def made_elsewhere(folder: Path, first: str) -> subprocess.CompletedProcess[str]:
+def begun_elsewhere(folder: Path, first: str) -> subprocess.Popen[str]:
     """`make_keys` in a process of its own, after the statements `first`."""
     code = (f"import os, sys\nfrom pathlib import Path\nfrom expunge.evidence.signing import make_keys\n{first}\n"
             "make_keys(Path(sys.argv[1]))")
-    return subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)], text=True, stdin=subprocess.PIPE,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def made_elsewhere(folder: Path, first: str) -> tuple[int, str]:
+    """The same at its end: its code, and what it said of errors."""
+    with begun_elsewhere(folder, first) as process:
+        _, said = process.communicate(timeout=60)
+    return process.returncode, said
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir() if one.name != LOCK)
+
+
+def fit(private: Path, public: Path) -> bool:
+    """Whether two files are one pair of keys."""
+    return signing.fingerprint(signing.public_key(public)) == signing.fingerprint(
+        signing.private_key(private).public_key())
 
 
 def test_keys_whose_making_was_killed_are_made_by_the_next_call(tmp_path: Path) -> None:
-    killed = made_elsewhere(tmp_path, "sys.addaudithook(lambda event, told: os._exit(9) if event == 'open' and "
-                                      "str(told[0]).endswith('expunge.key') else None)")
-    assert killed.returncode == 9, killed.stderr
-    assert [one.name for one in tmp_path.iterdir()] == ["expunge.pub"]
-    private, public = make_keys(tmp_path)
-    assert signing.fingerprint(signing.public_key(public)) == signing.fingerprint(
-        signing.private_key(private).public_key())
+    code, said = made_elsewhere(tmp_path, "sys.addaudithook(lambda event, told: os._exit(9) if event == 'open' and "
+                                          "str(told[0]).endswith('expunge.key') else None)")
+    assert code == 9, said
+    assert names(tmp_path) == ["expunge.pub"]
+    assert fit(*make_keys(tmp_path))
+
+
+def test_of_two_that_make_keys_at_once_the_second_is_told_and_one_pair_is_left(tmp_path: Path) -> None:
+    waits = ("sys.addaudithook(lambda event, told: (print('ready', flush=True), sys.stdin.readline()) if "
+             "event == 'os.rename' and str(told[1]).endswith('expunge.pub') else None)")
+    with begun_elsewhere(tmp_path, waits) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "ready\n"
+        with pytest.raises(UserError, match=r"another run is writing into .*; nothing was begun"):
+            make_keys(tmp_path)
+        _, said = first.communicate("\n", timeout=60)
+    assert first.returncode == 0, said
+    assert names(tmp_path) == ["expunge.key", "expunge.pub"]
+    assert fit(tmp_path / "expunge.key", tmp_path / "expunge.pub")
+    with pytest.raises(UserError, match="exists already"):
+        make_keys(tmp_path)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files there")
 def test_a_key_that_cannot_be_written_whole_leaves_no_piece(tmp_path: Path) -> None:
-    full = made_elsewhere(tmp_path, "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))")
-    assert "StorageError: cannot write into" in full.stderr
-    assert [one.name for one in tmp_path.iterdir()] == ["expunge.pub"]  # it fits
+    _, said = made_elsewhere(tmp_path, "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))")
+    assert "StorageError: cannot write into" in said
+    assert names(tmp_path) == ["expunge.pub"]  # it fits
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")

@@ -12,7 +12,8 @@ from torch import Tensor
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
 from expunge.metrics.erasure import rate
-from expunge.metrics.judging import check_questions, judgments, read_judgments, write_judgments
+from expunge.metrics.integrity import ImageSet
+from expunge.metrics.judging import check_questions, judged, judgments, read_judgments, write_judgments
 from expunge.metrics.rules import forget_rates
 from expunge.records import NOT_DRAWN, Detection, ImageRecord, Prompt, Role, Sampler
 
@@ -127,6 +128,28 @@ def test_known_judgments_are_not_asked_again(tmp_path: Path) -> None:
         read_judgments(tmp_path / "j.jsonl")
 
 
+def test_a_damaged_judgment_is_said_and_asked_for_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(Broken):
+        asked = 0
+
+        def __call__(self, pictures: Tensor) -> list[Detection]:
+            self.asked += len(pictures)
+            return [Detection(answers={"object": "house"}, confidence={"object": 0.5})] * len(pictures)
+
+    side = ImageSet([shot("direct", str(i)) for i in range(3)], torch.rand(3, 3, 8, 8))
+    file, judge = tmp_path / "judgments.jsonl", Counting()
+    made = judged([side], judge, file)
+    whole = file.read_text()
+    lines = whole.splitlines(keepends=True)
+    file.write_text(lines[0] + lines[1].replace("0.5", "0.7") + lines[2])
+    with pytest.raises(UserError, match=r"line 2, is damaged.*judged again"):
+        read_judgments(file)
+    assert judged([side], judge, file) == made
+    assert judge.asked == 4
+    assert file.read_text() == whole
+    assert caplog.text.count(f"{file} has damaged lines (1); what they kept is made again") == 1
+
+
 def test_a_judge_without_the_concept_is_refused() -> None:
     check_questions(Broken(), "church", "object", [])
     with pytest.raises(UserError, match="unicorn"):
@@ -216,9 +239,9 @@ def test_seeds_of_one_prompt_do_not_narrow_the_interval_like_prompts_do() -> Non
 
 def test_the_label_of_an_interval_says_what_its_units_are() -> None:
     seeds = [said(shot("direct", "a", seed=seed), object="church") for seed in range(5)]
-    for judged, units in ((seeds, "images of one prompt as units"), (seeds[:1], "prompts as units"),
-                          ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
-        scores = rated(judged, CHURCH)
+    for rows, units in ((seeds, "images of one prompt as units"), (seeds[:1], "prompts as units"),
+                        ([*seeds, said(shot("direct", "b"), object="house")], "prompts as units")):
+        scores = rated(rows, CHURCH)
         assert scores["found/all"].interval.startswith(f"95% Wilson, {units}")
         assert scores["abstained/all"].interval.startswith(f"95% Wilson, {units}")
 

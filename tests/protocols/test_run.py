@@ -12,6 +12,7 @@ import pytest
 from given import classifier, protocol, small_patch, table
 
 from expunge.errors import ConfigError, ModelError, UserError
+from expunge.files import read_lines, unsealed_line
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
 from expunge.protocols.attacked import attack_protocol
@@ -102,6 +103,37 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(after: int, model: Any, 
     assert same(run(model, asked, files, tmp_path / "cut", patch), whole)
 
 
+def test_a_damaged_answer_is_said_and_its_batch_is_made_again(
+        model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(model, asked, files, tmp_path / "out", small_patch(model))
+    file = tmp_path / "out" / "answers" / "0.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    assert '"value": 0.' in lines[3]
+    file.write_text("".join([*lines[:3], lines[3].replace('"value": 0.', '"value": 1.'), *lines[4:]]))
+    with pytest.raises(ModelError, match=r"damaged: what it holds is not what was written.*run the protocol there"):
+        Answers(tmp_path / "out")
+    calls = list[int]()
+    again = run_protocol(model, asked, small_patch(model), files=files, settings=RunSettings(batch=2),
+                         out=tmp_path / "out", progress=lambda done, total, words: calls.append(total))
+    assert same(again, whole)
+    assert calls[0] == 1
+    assert caplog.text.count("has damaged lines") == 1
+    assert f"{file} has damaged lines (1); what they kept is made again" in caplog.text
+    assert len(Answers(tmp_path / "out")) == len(lines)
+
+
+def test_answers_without_digests_are_taken_as_they_are(model: Any, asked: Protocol, files: dict[str, Path],
+                                                       tmp_path: Path) -> None:
+    whole = run(model, asked, files, tmp_path / "out")
+    file = tmp_path / "out" / "answers" / "0.jsonl"
+    values = [json.loads(line) for line in file.read_text().splitlines()]
+    assert all(value.pop("seal") for value in values)
+    file.write_text("".join(f"{json.dumps(value)}\n" for value in values))  # as earlier versions did
+    before = file.read_bytes()
+    assert same(run(model, asked, files, tmp_path / "out"), whole)
+    assert file.read_bytes() == before
+
+
 def test_a_folder_of_another_run_is_refused(model: Any, asked: Protocol, files: dict[str, Path], tmp_path: Path
                                             ) -> None:
     run(model, asked, files, tmp_path / "out")
@@ -185,9 +217,15 @@ def test_the_images_of_an_attack_and_of_its_plain_run_are_due_together(model: An
     day = date.today() + timedelta(days=3)
     assert due(tmp_path, day) == [tmp_path / "out"]
     assert [*(tmp_path / "out").rglob("*.png")]
-    wipe(tmp_path / "out", texts=True)
+    kept, = (tmp_path / "out").glob("*/attempts.jsonl")
+    head, first, *others = read_lines(kept)
+    assert "church" in first
+    kept.write_text("\n".join([head, first.replace("church", "chorch"), *others]) + "\n")
+    assert wipe(tmp_path / "out", texts=True)["attempts"] == len(others) > 0
     assert due(tmp_path, day) == []
     assert not [*(tmp_path / "out").rglob("*.png")]
+    assert [unsealed_line(line)["text"] for line in read_lines(kept)[1:]] == [""] * len(others)
+    assert "number" not in kept.read_text()
 
 
 def test_what_an_original_or_a_stopped_run_left_can_be_wiped_too(model: Any, asked: Protocol, files: dict[str, Path],

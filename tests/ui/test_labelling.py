@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +18,14 @@ from sides_world import sides_world
 
 from expunge.errors import UserError
 from expunge.evaluation import evaluate
+from expunge.locks import alone, in_turn
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS
 from expunge.records.labels import Agreement, Label, Labelling
 from expunge.records.stored import LABELS
 from expunge.report.about import About
 from expunge.ui.asked import Said, Sample
-from expunge.ui.labelling import agreements, answer, begin, cached
+from expunge.ui.labelling import LABELS_LOCK, agreements, answer, begin, cached
 from expunge.ui.reports import report, reports
 from expunge.ui.served import Served
 from expunge.ui.shown import Shown
@@ -137,6 +142,59 @@ def test_an_answer_can_be_changed_and_taken_back(measured: Served) -> None:
     assert made["answers"] == [""] * 12
     with pytest.raises(UserError, match="picture 13"):
         answer(measured, Said.build({**ASKED, "place": 12, "answer": "yes"}))
+
+
+PAGE = """
+import json, sys
+from types import SimpleNamespace
+from expunge.registry import WORLDS
+from expunge.ui.asked import Said, Sample
+from expunge.ui.labelling import answer, begin
+from expunge.ui.served import Served
+from expunge.ui.shown import Shown
+
+WORLDS._entries["sides"] = ("sides_world:sides_world", "a world of tests", "")
+served = Served(sys.argv[1], "sides", lambda: SimpleNamespace(world="sides", name="sides"))
+served.open()
+asked = json.loads(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+begin(served, Shown(), Sample.build(asked))
+for place in range(asked["count"]):
+    answer(served, Said.build({**asked, "place": place, "answer": "yes"}))
+"""
+
+
+def test_two_pages_on_one_folder_lose_none_of_each_others_answers(measured: Served) -> None:
+    people = ("AB", "CD")
+    with ExitStack() as stack:
+        pages = [stack.enter_context(subprocess.Popen(
+            [sys.executable, "-c", PAGE, str(measured.root), json.dumps({**ASKED, "person": person})], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}))
+            for person in people]
+        for page in pages:
+            assert page.stdout is not None
+            assert page.stdout.readline() == "ready\n"
+        for page in pages:
+            assert page.stdin is not None
+            page.stdin.write("\n")
+            page.stdin.flush()
+    assert [page.returncode for page in pages] == [0, 0]
+    kept = LABELS.read(measured.root / "church" / "evaluation")
+    assert {one.person: one.answered for one in kept.people} == dict.fromkeys(people, 12)
+    assert any({one.one, one.other} == {"person: AB", "person: CD"} for one in kept.agreement)
+
+
+def test_a_page_that_does_not_get_its_turn_says_so_and_a_run_in_the_folder_is_in_nobodys_way(
+        measured: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = measured.root / "church" / "evaluation"
+    with ThreadPoolExecutor(1) as elsewhere:
+        with alone(folder):
+            elsewhere.submit(label, measured, ["yes"]).result()
+        monkeypatch.setattr("expunge.locks.PATIENCE", 0.1)
+        with in_turn(folder, LABELS_LOCK), pytest.raises(UserError, match="try again; nothing was changed"):
+            elsewhere.submit(label, measured, ["no"]).result()
+    assert LABELS.read(folder).people[0].labels[0].answer == "yes"
 
 
 def test_unsure_answers_and_abstentions_are_left_out_and_counted() -> None:

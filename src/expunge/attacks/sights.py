@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from expunge import untrusted
-from expunge.files import append_lines, read_lines, text_digest
+from expunge.files import append_lines, mend_lines, read_lines, sealed_line, text_digest, unsealed_line
 from expunge.runtime import Runtime
 
 
@@ -19,8 +18,10 @@ class Sights:
     """
 
     def __init__(self, file: Path, processes: Runtime) -> None:
-        """Answers in `file`, if there is one; lines of something else are skipped."""
+        """Answers in `file`, if there is one; lines of something else are skipped, damaged ones taken out."""
         self._file, self._processes = file, processes
+        if processes.main:
+            mend_lines(file)
         told = dict(enumerate(_known(read_lines(file)))) if processes.main else {}  # the file grows while others read
         self._known: dict[str, bool] = dict(processes.gather(told))
 
@@ -41,7 +42,7 @@ class Sights:
                 processes.gather({place: (place, found, error) for place, (found, error) in looked})}
         fresh = {names[place]: found for place, (found, error) in seen.items() if not error}
         if processes.main:
-            append_lines(self._file, (json.dumps({"of": name, "found": found}) for name, found in fresh.items()))
+            append_lines(self._file, (sealed_line({"of": name, "found": found}) for name, found in fresh.items()))
         self._known |= fresh
         return [seen.get(place, (self._known.get(name, False), "")) for place, name in enumerate(names)]
 
@@ -49,7 +50,7 @@ class Sights:
 def _known(lines: Iterable[str]) -> Iterator[tuple[str, bool]]:
     for line in lines:
         try:
-            stored = untrusted.json_in(line)
+            stored = unsealed_line(line)
             yield str(stored["of"]), bool(stored["found"])
         except (ValueError, KeyError, TypeError):
             continue

@@ -1,7 +1,8 @@
 """One attack on many items, as records: what it found, found again on fresh seeds, and confirmed by a second detector.
 
-A folder holds `attempts.jsonl` (one `Attempt` per line), `pictures/` (those that the judge accepted) and `tensors/`. An
-interrupted trial goes on with the items that have no attempt yet; failed ones are tried again.
+A folder holds `attempts.jsonl` (one `Attempt` per line, with its digest), `pictures/` (those that the judge accepted)
+and `tensors/`. An interrupted trial goes on with the items that have no attempt yet; failed ones are tried again, and
+damaged ones are made again.
 
 Several processes under a launcher share the items: each writes a file of its own (`attempts-1.jsonl`), and the first
 one takes them all into one at the end, or when the trial goes on, in however many processes.
@@ -12,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +29,17 @@ from expunge.attacks.base import FAILURES, Attack
 from expunge.attacks.proposal import Again, Outcome
 from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import StorageError
-from expunge.files import append_lines, read_lines, write_atomically, write_tensors, write_text
+from expunge.files import (
+    DamagedLine,
+    append_lines,
+    mend_lines,
+    sealed_line,
+    unsealed_line,
+    whole_lines,
+    write_atomically,
+    write_tensors,
+    write_text,
+)
 from expunge.records import Attempt, ItemKey, Request, Spent
 from expunge.registry import ATTACKS, described
 from expunge.resume import Inputs, damaged
@@ -83,7 +95,7 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
             broken = Outcome(outcome.row, False, Spent(), error=f"its outcome cannot be kept: {described(error)}")
             attempt = _settled(attack, victim, item, broken, goal, folder, fresh, confirm)
         done[attempt.item_key] = attempt
-        append_lines(file, [attempt.model_dump_json()])
+        append_lines(file, [_line(attempt)])
         if tell:
             tell(before + sum((p.text, s) in done for p, s in todo), before + len(todo), attack.name)
     if processes.count > 1:
@@ -105,11 +117,11 @@ def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) ->
 
 
 def read_attempts(folder: Path, under: Inputs | None = None) -> list[Attempt]:
-    """The attempts kept in `folder`, none if there is no file.
+    """The attempts kept in `folder`, none if there is no file; what a damaged line kept is not there.
 
     Raises:
         ConfigError: they were begun under other inputs than `under`, if these are told.
-        ModelError: the file is damaged.
+        ModelError: the file is damaged in another way.
     """
     return _read(folder / ATTEMPTS, under)
 
@@ -118,8 +130,8 @@ def _read(file: Path, under: Inputs | None) -> list[Attempt]:
     if not file.is_file():
         return []
     try:
-        head, *lines = read_lines(file)
-        found = [Attempt.model_validate_json(line) for line in lines]
+        head, *lines = (line for _, line in whole_lines(file))
+        found = [*_undamaged(lines)]
         record = untrusted.json_in(head)
         _ = record["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -127,6 +139,12 @@ def _read(file: Path, under: Inputs | None) -> list[Attempt]:
     if under is not None:
         under.check(file, record)
     return found
+
+
+def _undamaged(lines: Iterable[bytes]) -> Iterator[Attempt]:
+    for line in lines:
+        with suppress(DamagedLine):  # it is told where the file is mended
+            yield Attempt.model_validate(unsealed_line(line))
 
 
 def _settled(attack: Attack, victim: Victim, item: Item, outcome: Outcome, goal: Goal, folder: Path, fresh: int,
@@ -190,16 +208,23 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
 
 
 def _join(folder: Path, under: Inputs) -> None:
-    """Take what several processes wrote into the one file; a kill in between leaves items in both, which count once."""
+    """Take what several processes wrote into the one file; a kill in between leaves items in both, which count once.
+    What is damaged is left out, so that it is made again."""
     parts = sorted(folder.glob("attempts-*.jsonl"))
-    if not parts:
-        return
-    done = {item.item_key: item for file in [folder / ATTEMPTS, *parts] for item in _read(file, under)}
-    _write(folder / ATTEMPTS, under, done.values())
+    files = [folder / ATTEMPTS, *parts]
+    done = {item.item_key: item for file in files for item in _read(file, under)}
+    for file in files:  # once all are known to be of this trial
+        mend_lines(file, head=1)
+    if parts:
+        _write(folder / ATTEMPTS, under, done.values())
     for file in parts:
         file.unlink()
 
 
 def _write(file: Path, under: Inputs, done: Iterable[Attempt]) -> None:
-    lines = [json.dumps(under.record, ensure_ascii=False), *(item.model_dump_json() for item in done)]
+    lines = [json.dumps(under.record, ensure_ascii=False), *map(_line, done)]
     write_text(file, "\n".join(lines) + "\n")
+
+
+def _line(attempt: Attempt) -> str:
+    return sealed_line(untrusted.json_in(attempt.model_dump_json()))  # as JSON gives it back: no number that it lacks

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from expunge import files, untrusted
 from expunge.errors import StorageError, UserError, install
 from expunge.extras import EXTRAS
+from expunge.locks import alone
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -90,9 +91,15 @@ def make_keys(folder: Path) -> tuple[Path, Path]:
     The private key comes last, so a public key alone is what a kill left: it is of no use, and is replaced.
 
     Raises:
-        UserError: there is a private key already. StorageError: they cannot be written.
+        UserError: there is a private key already, or another run is writing there.
+        StorageError: they cannot be written.
     """
     check_installed()
+    with alone(folder):  # two at once would leave one's private key beside the other's public one
+        return _new_pair(folder)
+
+
+def _new_pair(folder: Path) -> tuple[Path, Path]:
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
-from expunge.files import append_lines, read_lines, write_text
+from expunge.files import DamagedLine, append_lines, mend_lines, read_lines, sealed_line, unsealed_line, write_text
 from expunge.metrics.base import Judge
 from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import ImageSet
@@ -65,13 +63,16 @@ def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Pictures, *,
 
 def judged(sides: Sequence[ImageSet], judge: Judge, file: Path | None = None,
            tell: Callable[[int, int], None] | None = None) -> list[list[Detection]]:
-    """Judgments of each side's images, kept in one JSONL file as they come, so that none is asked for twice.
+    """Judgments of each side's images, kept in one JSONL file as they come, so that none is asked for twice;
+    those that are damaged are.
 
     Args:
         sides: images with their records.
         file: where judgments are kept; None keeps none.
         tell: told (images judged, images in all).
     """
+    if file:
+        mend_lines(file)
     known = read_judgments(file) if file else []
     total = sum(len(side.shots) for side in sides)
     out: list[list[Detection]] = []
@@ -95,17 +96,20 @@ def read_judgments(path: Path) -> list[tuple[ImageRecord, Detection]]:
     """Images' records and their judgments from a JSONL file; none if there is no such file.
 
     Raises:
-        UserError: a line is something else.
+        UserError: a line is damaged, or something else.
     """
     if not path.exists():
         return []
     out = []
     for number, line in enumerate(read_lines(path), 1):
         try:
-            value = untrusted.json_in(line)
+            value = unsealed_line(line)
             of, by = value["judgment"]["shot"], value["judgment"]["detector"]
             out.append((ImageRecord.model_validate(value["shot"]),
                         Detection.model_validate({**value["judgment"], "shot": of, "detector": by})))
+        except DamagedLine as error:
+            raise UserError(f"{path}, line {number}, is damaged: {error}", accepted="lines as they were written",
+                            remedy="run `expunge evaluate` again: that image is judged again") from error
         except (ValueError, KeyError, TypeError) as error:  # a ValidationError is a ValueError
             raise UserError(f"{path}, line {number}: not an image's record with a judgment",
                             accepted="lines as `expunge evaluate` writes them",
@@ -114,13 +118,13 @@ def read_judgments(path: Path) -> list[tuple[ImageRecord, Detection]]:
 
 
 def write_judgments(path: Path, items: Judged) -> None:
-    """Write JSONL, atomically: {"shot": ..., "judgment": ...} per image."""
+    """Write JSONL, atomically: {"shot": ..., "judgment": ..., "seal": ...} per image."""
     write_text(path, "".join(f"{line}\n" for line in _lines(items)))
 
 
 def _lines(items: Judged) -> list[str]:
-    return [json.dumps({"shot": shot.model_dump(mode="json"), "judgment": item.model_dump(mode="json")},
-                       ensure_ascii=False) for shot, item in items]
+    return [sealed_line({"shot": shot.model_dump(mode="json"), "judgment": item.model_dump(mode="json")})
+            for shot, item in items]
 
 
 def ask(judge: Judge, pictures: Tensor) -> list[Detection]:

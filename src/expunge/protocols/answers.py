@@ -6,15 +6,12 @@ Scores go over the lines as often as they need.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from expunge import untrusted
 from expunge.errors import ModelError
-from expunge.files import append_lines, whole_size
+from expunge.files import DamagedLine, append_lines, mend_lines, sealed_line, unsealed_line, whole_lines
 from expunge.records.protocol import ImageAnswer, Subject
 
 ANSWERS = "answers"
@@ -31,8 +28,13 @@ def key_of(image: ImageAnswer) -> ImageKey:
 def add_answers(folder: Path, rank: int, batch: int, answers: Iterable[ImageAnswer]) -> None:
     """Write the answers of a batch behind those that this process has written."""
     append_lines(folder / ANSWERS / f"{rank}.jsonl", [
-        json.dumps({"batch": batch, "image": one.model_dump(mode="json", exclude_defaults=True)}, ensure_ascii=False)
-        for one in answers])
+        sealed_line({"batch": batch, "image": one.model_dump(mode="json", exclude_defaults=True)}) for one in answers])
+
+
+def mend_answers(folder: Path) -> None:
+    """Leave out what is damaged among a run's answers, so that it is made again. StorageError: as `mend_lines`."""
+    for file in _files(folder):
+        mend_lines(file)
 
 
 class Answers:
@@ -47,10 +49,10 @@ class Answers:
         Raises:
             ModelError: a line is damaged.
         """
-        self._files = [file for folder in folders for file in sorted((folder / ANSWERS).glob("*.jsonl"))]
+        self._files = [file for folder in folders for file in _files(folder)]
         self._places: dict[ImageKey, tuple[int, int]] = {}
         for number, file in enumerate(self._files):
-            for start, line in _lines(file):
+            for start, line in whole_lines(file):
                 one = _parsed(file, start, line)
                 self._places[key_of(one)] = number, start
 
@@ -101,20 +103,14 @@ class Ordered:
                 yield row, seed, self.subject, again
 
 
-def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
-    """Where each whole line begins, and the line."""
-    start, whole = 0, whole_size(file)
-    with file.open("rb") as opened:
-        while start < whole:
-            line = opened.readline()
-            yield start, line
-            start += len(line)
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / ANSWERS).glob("*.jsonl"))
 
 
 def _parsed(file: Path, start: int, line: bytes) -> ImageAnswer:
     try:
-        value: Any = untrusted.json_in(line)
-        return ImageAnswer.model_validate(value["image"])
+        return ImageAnswer.model_validate(unsealed_line(line)["image"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file}, the line at byte {start}, is damaged: {error}",
-                         remedy="delete the folder to start over") from error
+        remedy = "run the protocol there again: what is damaged is made again" if isinstance(error, DamagedLine) else \
+            "delete the folder to start over"
+        raise ModelError(f"{file}, the line at byte {start}, is damaged: {error}", remedy=remedy) from error

@@ -1,7 +1,7 @@
 """What a run of a protocol keeps on disk, so that it can be killed at any moment and go on.
 
     plan.json                   what decides the results; another plan is refused by the names of what differs
-    answers/RANK.jsonl          a line an image
+    answers/RANK.jsonl          a line an image, with its digest; a damaged one is left out and made again
     state/RANK.safetensors      accumulators, with the batches that are in them
 
 A batch is done once its answers are written and the accumulators on disk hold it. Accumulators are large and are
@@ -22,7 +22,7 @@ from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.files import write_json
 from expunge.metrics.stream.base import State, read_states, write_states
-from expunge.protocols.answers import Answers, ImageKey, add_answers
+from expunge.protocols.answers import Answers, ImageKey, add_answers, mend_answers
 from expunge.records import ItemKey
 from expunge.records.protocol import ImageAnswer
 from expunge.resume import Inputs
@@ -75,6 +75,7 @@ class Kept:
         self._written = time.monotonic()
         if processes.main:
             self._check(inputs)
+            mend_answers(self._folder)
             self.join()
         processes.barrier()
         self._answered = Answers(self._folder)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from expunge import untrusted
 from expunge.errors import ModelError, UserError
-from expunge.files import read_lines, write_json, write_text
+from expunge.files import mend_lines, read_lines, sealed_line, unsealed_line, write_json, write_text
 from expunge.protocols.kept import PLAN
 from expunge.protocols.look import IMAGES
 from expunge.protocols.result import PLAIN, RESULT, ROWS, read_rows
@@ -98,8 +98,9 @@ def _bare_attempts(part: Path) -> int:
     file = part / ATTEMPTS
     if not file.is_file():
         return 0
+    mend_lines(file, head=1)  # a damaged line goes with the texts that it may hold
     head, *lines = read_lines(file)
-    kept = [json.dumps(_without_texts(untrusted.json_in(line))) for line in lines]
+    kept = [sealed_line(_without_texts(unsealed_line(line))) for line in lines]
     bare_head = {"fingerprint": untrusted.json_in(head).get("fingerprint", "")}  # the inputs hold prompts
     write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
     return len(lines)

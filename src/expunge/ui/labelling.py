@@ -4,6 +4,8 @@ people and judges agree.
 Whoever labels sees a picture and the question, and nothing of the prompt, the method, or the judges' answers. The
 sample is drawn by a seed, and stands in `labels.json` beside the evaluation before the first picture is shown; answers
 go there as they are given. A person has one answer to a picture, the last that they gave, in whichever sample.
+
+Several pages may work on one folder: each reads the file anew and writes it in its turn, so that none loses another's.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, cast
 from expunge import untrusted
 from expunge.errors import ConfigError, UserError
 from expunge.files import text_digest, write_json
+from expunge.locks import in_turn
 from expunge.metrics.base import Aim, shows_any
 from expunge.metrics.judging import read_judgments
 from expunge.metrics.kappa import interval_words, kappa_interval
@@ -35,6 +38,8 @@ JUDGMENTS = ("judgments.jsonl", "judgments-second.jsonl")
 PNG = b"\x89PNG\r\n\x1a\n"
 """How a PNG file begins."""
 SIDES = ("all", "original", "edited")
+LABELS_LOCK = ".labels.lock"
+"""A lock of their own: whoever labels does not stop a run that writes into the evaluation, nor the other way round."""
 
 
 def begin(served: Served, shown: Shown, asked: Sample) -> dict[str, Any]:
@@ -42,11 +47,13 @@ def begin(served: Served, shown: Shown, asked: Sample) -> dict[str, Any]:
     none.
 
     Raises:
-        UserError: no such evaluation, or its pictures are not in the cache any more.
+        UserError: no such evaluation, its pictures are not in the cache any more, or another page holds the labels.
         StorageError: the sample cannot be written.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, served.world.prompts)
+    prompts = served.world.prompts  # a model that is loaded for it keeps nobody waiting
+    with in_turn(folder, LABELS_LOCK):
+        labels, mine = _sheet(folder, asked, prompts)
     return {"run": asked.run, "question": mine.question, "person": mine.person, "seed": mine.seed,
             "count": mine.count, "answers": [label.answer for label in mine.labels],
             "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine),
@@ -57,16 +64,18 @@ def answer(served: Served, asked: Said) -> dict[str, Any]:
     """Keep one answer; the agreement is worked out anew.
 
     Raises:
-        UserError: a picture that is not in the sample.
+        UserError: a picture that is not in the sample, or another page holds the labels.
     """
     folder = served.run(asked.run, "evaluation").folder
-    labels, mine = _sheet(folder, asked, served.world.prompts)
-    if asked.place >= len(mine.labels):
-        raise UserError(f"picture {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
-    shot, said = mine.labels[asked.place].shot, cast(Answer, asked.answer)
-    people = [_answered(one, shot, said) if one.person == mine.person else one for one in labels.people]
-    labels = labels.model_copy(update={"people": tuple(people), "agreement": tuple(agreements(people))})
-    _write(folder, labels)
+    prompts = served.world.prompts
+    with in_turn(folder, LABELS_LOCK):
+        labels, mine = _sheet(folder, asked, prompts)
+        if asked.place >= len(mine.labels):
+            raise UserError(f"picture {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
+        shot, said = mine.labels[asked.place].shot, cast(Answer, asked.answer)
+        people = [_answered(one, shot, said) if one.person == mine.person else one for one in labels.people]
+        labels = labels.model_copy(update={"people": tuple(people), "agreement": tuple(agreements(people))})
+        _write(folder, labels)
     mine = next(one for one in people if _same(one, asked))
     return {"answers": [label.answer for label in mine.labels], "summary": summary(labels, mine)}
 

@@ -53,7 +53,7 @@ class Page:
     def __init__(self, served: Served) -> None:
         self.served, self.jobs, self.shown = served, Jobs(), Shown()
         self._lists: dict[str, Any] = {}
-        self._labels = threading.Lock()  # one after the other: each reads the labels that the one before it wrote
+        self._labels = threading.Lock()  # of one page; other pages wait by the lock in the folder
 
     def state(self) -> dict[str, Any]:
         """What the page shows when it is opened: all lists, and the last job of every action."""
