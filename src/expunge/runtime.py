@@ -86,6 +86,49 @@ class Runtime:
         return [record for _, record in pairs]
 
 
+    def stacked(self, mine: torch.Tensor) -> torch.Tensor:
+        """Every process's tensor (n, ...), in their order: (count * n, ...), on every process; no gradient."""
+        if self.count == 1:
+            return mine
+        from accelerate.utils import gather
+
+        with _with_the_others():
+            every: torch.Tensor = gather(mine.contiguous())
+        return every
+
+    def summed(self, mine: torch.Tensor) -> torch.Tensor:
+        """The sum of every process's tensor, the same on every process, to the last bit; no gradient."""
+        if self.count == 1:
+            return mine
+        from accelerate.utils import reduce
+
+        with _with_the_others():
+            total: torch.Tensor = reduce(mine, "sum")
+        return total
+
+    def one_of(self, flag: bool) -> bool:
+        """Whether the flag is set in one process at least; the same on every process."""
+        if self.count == 1:
+            return flag
+        import torch
+
+        return bool(self.summed(torch.tensor([float(flag)], device=self.device)) > 0)
+
+
+@contextmanager
+def _with_the_others() -> Iterator[None]:
+    """Inside, all processes exchange something.
+
+    Raises:
+        ResourceError: one of them is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # torch.distributed has no class of its own for it on every backend
+        raise ResourceError(f"another process of this launch is gone ({error})",
+                            remedy="see what it said; the same command goes on from what was kept") from error
+
+
 def current(device: str = "auto") -> Runtime:
     """The process that this is, on the device that was asked for.
 

@@ -27,7 +27,7 @@ from expunge.errors import ExpungeError, ModelError, TrainingError
 from expunge.files import read_sealed_tensors, write_sealed_tensors
 from expunge.interrupts import noted_between_steps
 from expunge.resume import Inputs, damaged
-from expunge.runtime import memory_for
+from expunge.runtime import Runtime, memory_for
 
 Losses = dict[str, float]
 StepFn = Callable[[int], Losses]
@@ -56,7 +56,7 @@ class Trained:
 def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer], *,
              checkpoint: Path | None = None, under: Inputs | None = None, every: float = 30.0,
              learning_rate: Mapping[str, Callable[[int], float]] | None = None, progress: Progress | None = None,
-             began: float | None = None) -> Trained:
+             began: float | None = None, processes: Runtime | None = None) -> Trained:
     """Run `step` for each number in 0..steps-1, from the checkpoint's step if there is one.
 
     Args:
@@ -72,6 +72,8 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         progress: told of every step. A KeyboardInterrupt that it raises stops the run as Ctrl-C does: the step that it
             was told of is whole, and the checkpoint holds it.
         began: `time.monotonic()` when this session's work began, if that was before the call.
+        processes: those that take every step together: one of them writes the checkpoint, from which all go on, and
+            all stop where one is asked to. None: this one alone.
 
     Raises:
         ExpungeError: a learning rate for an optimizer that is not there.
@@ -82,7 +84,7 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
     rates, under = dict(learning_rate or {}), under or Inputs({})
     if unknown := sorted(rates.keys() - optimizers.keys()):
         raise ExpungeError(f"learning rates for {', '.join(map(repr, unknown))}", accepted=", ".join(optimizers))
-    saved = time.monotonic()
+    saved, writes = time.monotonic(), processes is None or processes.main
     start = saved if began is None else began
     history: list[Losses] = []
     if checkpoint and checkpoint.exists():
@@ -105,17 +107,21 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                                         + (f"; the checkpoint holds step {kept}" if kept else ""))
                 history.append(losses)
                 stopped = progress is not None and _stops(progress, number + 1, steps, losses)
-                if checkpoint and (stopped or interrupted() or time.monotonic() - saved > every):
-                    _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
+                stopped = stopped or interrupted() is not None
+                if processes is not None:
+                    stopped = processes.one_of(stopped)
+                if checkpoint and (stopped or time.monotonic() - saved > every):
+                    if writes:
+                        _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
                     saved, kept = time.monotonic(), number + 1
-                if stopped or interrupted():
+                if stopped:
                     raise interrupted() or KeyboardInterrupt
     except KeyboardInterrupt as stop:  # the second one, or one that nobody noted, may fall inside a step
         if checkpoint:
             raise type(stop)(f"stopped at step {kept}; run the same command again to go on" if kept else
                              "stopped; nothing was kept yet") from None
         raise
-    if checkpoint:
+    if checkpoint and writes:
         _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
     return Trained(history, time.monotonic() - start)
 

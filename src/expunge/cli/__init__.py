@@ -63,7 +63,7 @@ _LESS_MEMORY = ("smaller batches (--batch, or `batch` in a settings file) need l
                 "bfloat16 halves what a model takes where nothing is trained")
 
 
-SHARED_OUT = ("evaluate", "attack", "bench")
+SHARED_OUT = ("erase", "evaluate", "attack", "bench")
 """Verbs that may stand under a launcher of several processes, or say themselves what to do in its place."""
 
 

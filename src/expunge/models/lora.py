@@ -145,6 +145,22 @@ class Adapters:
             for layer in self.layers:
                 layer.enable_adapters(True)
 
+    @contextmanager
+    def computing_with(self, stand_ins: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, the layers compute with other tensors in the factors' places (by full name)."""
+        instead = {id(self.params[name]): tensor for name, tensor in stand_ins.items()}
+        places: list[tuple[dict[str, Any], str]] = [
+            (module._parameters, name) for layer in self.layers for module in layer.modules()
+            for name, p in module._parameters.items() if id(p) in instead]
+        own = [held[name] for held, name in places]
+        try:
+            for (held, name), p in zip(places, own, strict=True):
+                held[name] = instead[id(p)]
+            yield
+        finally:
+            for (held, name), p in zip(places, own, strict=True):
+                held[name] = p
+
 
 def layers_of(components: Mapping[str, nn.Module], weights: Collection[str]) -> tuple[str, ...]:
     """Those of the weights (full names) that a LoRA can be put on: of linear and convolutional layers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import Any, cast
@@ -414,8 +414,13 @@ class Model:
 
     def without(self, off: Off) -> Model:
         """A teacher of the same networks: inside `off` they compute without what trains in them; nothing is copied."""
-        twin, switched = copy.copy(self), Switched(self.denoiser, off)
-        twin.denoiser = cast(Denoiser, switched)
+        return self.asked_through(lambda inner: cast(Denoiser, Switched(inner, off)))
+
+    def asked_through(self, around: Callable[[Denoiser], Denoiser]) -> Model:
+        """The same model (networks and identity are shared), whose family is asked through what `around` makes of it.
+        """
+        twin = copy.copy(self)
+        twin.denoiser = around(self.denoiser)
         return twin
 
     @torch.no_grad()

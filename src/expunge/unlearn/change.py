@@ -14,8 +14,8 @@ Every layer takes its weights anew when it is called, also where a forward is ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -30,6 +30,9 @@ from expunge.models.patch import A, B
 from expunge.records.card import Kind
 from expunge.train import restored
 
+Standing = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Gives a stand-in for each of the tensors."""
+
 
 class Change(Protocol):
     """Attributes: params: what trains, by name."""
@@ -39,6 +42,10 @@ class Change(Protocol):
 
     def teacher(self, model: Model) -> Model:
         """The model with the change left out, bit for bit as it was."""
+        ...
+
+    def through(self, stand: Standing) -> AbstractContextManager[None]:
+        """Inside, layers compute with what `stand` makes of all parameters, in the order of `params`."""
         ...
 
     def made(self) -> Made:
@@ -73,6 +80,7 @@ class Whole:
     types: Mapping[str, torch.dtype]
     _off: bool = field(default=False, init=False)
     _asked: set[str] = field(default_factory=set, init=False)
+    _stand_ins: Mapping[str, Tensor] = field(default_factory=dict, init=False)
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -87,10 +95,19 @@ class Whole:
         """The same networks, with the change left out whenever this one is asked."""
         return model.without(self.off)
 
+    @contextmanager
+    def through(self, stand: Standing) -> Iterator[None]:
+        """See `Change.through`."""
+        was, self._stand_ins = self._stand_ins, stood(self.params, stand)
+        try:
+            yield
+        finally:
+            self._stand_ins = was
+
     def taken(self, name: str) -> Tensor:
         """What the layer computes with now: of a master in another type with a way for the gradient."""
         self._asked.add(name)
-        return self.before[name] if self._off else self.params[name].to(self.types[name])
+        return self.before[name] if self._off else self._stand_ins.get(name, self.params[name]).to(self.types[name])
 
     def made(self) -> Made:
         """The weights that are other than before, in the number type in which the layers take them.
@@ -184,6 +201,12 @@ class LowRank:
         """The same networks, with the LoRA off whenever this one is asked."""
         return model.without(self.adapters.off)
 
+    @contextmanager
+    def through(self, stand: Standing) -> Iterator[None]:
+        """See `Change.through`."""
+        with self.adapters.computing_with(stood(self.params, stand)):
+            yield
+
     def made(self) -> Made:
         """Both factors of every layer that has a change."""
         now = {name: p.detach().clone() for name, p in self.params.items()}
@@ -201,6 +224,11 @@ def low_rank(model: Model, weights: Collection[str], rank: int, *, seed: int) ->
     parts = {name: model.component(name) for name in dict.fromkeys(full.partition("/")[0] for full in weights)}
     with with_adapters(parts, weights, rank, seed=seed) as adapters:
         yield LowRank(adapters, 1.0)
+
+
+def stood(params: Mapping[str, Parameter], stand: Standing) -> dict[str, Tensor]:
+    """The stand-ins by name."""
+    return dict(zip(params, stand([*params.values()]), strict=True))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from expunge import runtime
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
 from expunge.locks import alone_in_out
@@ -23,6 +24,7 @@ from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.needs import needs
 from expunge.unlearn.presets.by_family import suited
+from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.surrogate import Surrogate, surrogates
 
 Prompts = Sequence[str] | Mapping[str, Sequence[str]]
@@ -33,7 +35,7 @@ PATCH, CHECKPOINT = "patch.safetensors", "checkpoint.safetensors"
 """Files in the output folder: the edit, and that from which a killed run goes on; gone once the patch is there."""
 
 
-@alone_in_out()
+@alone_in_out(when=lambda: runtime.current().main)
 def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
           prompts: Prompts | None = None, settings: Mapping[str, Any] | None = None,
@@ -53,7 +55,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         prompts: the user's own for training, see `resolve_request`.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
-        out: folder for the patch; a run that was killed goes on from there when it is started again.
+        out: folder for the patch; a run that was killed goes on from there when it is started again. Under a launcher
+            the first process writes there, and every one returns the patch.
         progress: called with (done, total, losses); without losses while work before the first step is done.
         own_look: whether the edit looks at itself when it is done, and says in its card whether the concept is still
             there (`look.look`: a dozen images of few steps).
@@ -69,6 +72,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     chosen = resolve_method(method, settings, model)
+    if not isinstance(chosen, Recipe):
+        runtime.one_process(f"the method {method}", "start it without the launcher: it does not train by steps")
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
@@ -87,7 +92,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     patch = replace(patch, card=patch.card.model_copy(update={
         "chosen": closeness, "look": look(model, patch) if own_look else (), "origin": origin,
         "left_out": {**too_long, **patch.card.left_out}}))
-    if folder is not None and checkpoint is not None:
+    if folder is not None and checkpoint is not None and runtime.current().main:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
     return patch

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from typing_extensions import Self
 
+from expunge import runtime
 from expunge.config import Settings, knob, without_added
 from expunge.errors import ConfigError, ExpungeError, TrainingError, UserError
 from expunge.models.lora import layers_of, peft
@@ -30,7 +31,7 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.registry import PARTS
 from expunge.resume import Inputs
-from expunge.runtime import memory_for, peak_memory
+from expunge.runtime import Runtime, memory_for, peak_memory
 from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
@@ -45,6 +46,7 @@ from expunge.unlearn.objective import AnyObjective, Steer, Term
 from expunge.unlearn.past import PriorEdits
 from expunge.unlearn.projected import keys_and_values
 from expunge.unlearn.retain import Retain, Retained
+from expunge.unlearn.shared_rows import shared_out
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.start import Beginning, Start, check_start, joined
@@ -281,7 +283,7 @@ class Recipe(Settings):
         begun = self._beginning(model, request, 0)
         with (self._in_memory(model, names, keeping.request), self._changing(model, self._weights(model, None), 0)
               as change, memory_for("the beginning of a run", SMALLER)):
-            context = self._context(model, change, keeping.request, 0, None, stages)
+            context = self._context(model, change, keeping.request, 0, None, stages, runtime.current())
             begun.put_into(change.params)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
@@ -306,6 +308,8 @@ class Recipe(Settings):
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
         """Train, and return what changed.
 
+        Under a launcher every process takes every step, on its share of the rows (`shared_rows`).
+
         Args:
             model: unchanged afterwards.
             request: what to unlearn.
@@ -325,7 +329,7 @@ class Recipe(Settings):
         """
         names = tuple(self.check(model, request, past))
         model = model.sized(self.size)
-        began = time.monotonic()
+        began, processes = time.monotonic(), runtime.current()
         if sum(model.sizes_of("denoiser", "text").values()) >= LARGE:
             check_room(self.footprint(model, names), model.device, MEMORY_ADVICE)
         keeping = self.keeping(model, request, past)
@@ -334,28 +338,33 @@ class Recipe(Settings):
         begun, texts = self._beginning(model, request, seed), self._all_texts(model, request, keeping.request)
         with (self._in_memory(model, names, keeping.request),
               self._changing(model, self._weights(model, past), seed) as change):
-            context = self._context(model, change, keeping.request, seed, past, Stages(progress))
+            context = self._context(model, change, keeping.request, seed, past, Stages(progress), processes)
             begun.put_into(change.params)
-            trained = self._train(context, change.params, checkpoint, progress, began, past)
+            trained = self._train(context, change.params, checkpoint, progress, began, past, processes)
             made = change.made()
         if not made.tensors:
             raise TrainingError(f"{len(trained.losses)} steps of {self.name} changed no weight at all",
                                 accepted="a loss with a gradient, and steps that the weights' number type can hold",
                                 remedy="another objective, update or learning rate")
-        return Patch.of(made.tensors, model=model, request=request, method=self.name, kind=made.kind, scale=made.scale,
+        patch = Patch.of(made.tensors, model=model, request=request, method=self.name, kind=made.kind, scale=made.scale,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
                         texts=texts, left_out=keeping.left_out)
+        if len({*processes.gather({processes.rank: patch.hash})}) > 1:
+            raise TrainingError(f"{processes.count} processes that trained one edit hold different weights",
+                                accepted="the same machine and versions for every process",
+                                remedy="train in one process, and report this")
+        return patch
 
     def _beginning(self, model: Model, request: Request, seed: int) -> Beginning:
         """What the student begins with: nothing, or the start's edit of the model as it is."""
         return Beginning({}, {}) if self.start is None else Beginning.made(self.start, model, request, seed)
 
     def _context(self, model: Model, change: Change, request: Request, seed: int, past: PriorEdits | None,
-                 stages: Stages) -> TrainContext:
-        teacher = past.teacher if past is not None else None
-        return TrainContext(model, teacher or change.teacher(model), request, seed, model.trains_text(change.params),
-                            self.frozen_batch, stages)
+                 stages: Stages, processes: Runtime) -> TrainContext:
+        teacher, student = past.teacher if past is not None else None, shared_out(model, change, processes)
+        return TrainContext(student, teacher or change.teacher(student), request, seed,
+                            model.trains_text(change.params), self.frozen_batch, stages)
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""
@@ -367,11 +376,12 @@ class Recipe(Settings):
                        **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
 
     def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
-               progress: Progress | None, began: float, past: PriorEdits | None) -> Trained:
+               progress: Progress | None, began: float, past: PriorEdits | None, processes: Runtime) -> Trained:
         step, state, optimizers = self._parts(context, params, past)
         return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
                         under=self.inputs(context.student, context.request, context.seed, past),
-                        every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began)
+                        every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began,
+                        processes=processes)
 
     def _parts(self, context: TrainContext, params: Mapping[str, Parameter], past: PriorEdits | None
                ) -> tuple[StepFn, dict[str, Tensor], dict[str, torch.optim.Optimizer]]:
