@@ -17,7 +17,8 @@ from expunge.records.protocol import ProtocolResult
 
 UNTIL = "keep-until.json"
 """When a run is due to be wiped."""
-ATTEMPTS = "attempts.jsonl"
+ATTEMPTS = "attempts*.jsonl"
+"""One file, and one of each further process where several were stopped."""
 
 
 def keep_until(folder: Path, days: int, today: date | None = None) -> None:
@@ -95,22 +96,22 @@ def _bare_result(part: Path) -> int:
 
 
 def _bare_attempts(part: Path) -> int:
-    file = part / ATTEMPTS
-    if not file.is_file():
-        return 0
-    mend_lines(file, head=1)  # a damaged line goes with the texts that it may hold
-    head, *lines = read_lines(file)
-    kept = [sealed_line(_without_texts(unsealed_line(line))) for line in lines]
-    bare_head = {"fingerprint": untrusted.json_in(head).get("fingerprint", "")}  # the inputs hold prompts
-    write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
-    return len(lines)
+    count = 0
+    for file in sorted(part.glob(ATTEMPTS)):
+        mend_lines(file, head=1)  # a damaged line goes with the texts that it may hold
+        head, *lines = read_lines(file)
+        kept = [sealed_line(_without_texts(unsealed_line(line))) for line in lines]
+        bare_head = {"fingerprint": untrusted.json_in(head).get("fingerprint", "")}  # the inputs hold prompts
+        write_text(file, "".join(f"{line}\n" for line in (json.dumps(bare_head), *kept)))
+        count += len(lines)
+    return count
 
 
 def _own(folder: Path) -> list[Path]:
     """A run's folder and, of an attack's run, those of its plain run and of its attempts; nobody else's beside them."""
     if not (folder / PLAIN / PLAN).is_file():
         return [folder]
-    return [folder, folder / PLAIN, *(file.parent for file in sorted(folder.glob(f"*/{ATTEMPTS}")))]
+    return [folder, folder / PLAIN, *sorted({file.parent for file in folder.glob(f"*/{ATTEMPTS}")})]
 
 
 def _without_texts(attempt: dict[str, object]) -> dict[str, object]:
