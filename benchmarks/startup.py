@@ -1,4 +1,4 @@
-"""How long a user waits for nothing: `import expunge` and `expunge --help`, each in a fresh interpreter."""
+"""How long a user waits for nothing: `import expunge`, lists and help, each in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ CASES = {
     "python -c pass": ["-c", "pass"],
     "import expunge": ["-c", "import expunge"],
     "expunge --help": ["-m", "expunge", "--help"],
+    "expunge ls methods": ["-m", "expunge", "ls", "methods"],
+    "expunge attack --help": ["-m", "expunge", "attack", "--help"],
+    "expunge erase --help": ["-m", "expunge", "erase", "--help"],
 }
 
 
@@ -25,7 +28,7 @@ def main(repeats: int = 7) -> None:
             subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
             times.append(time.perf_counter() - began)
         times.sort()
-        print(f"{name:<16} fastest {times[0]:.3f} s, median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
+        print(f"{name:<21} fastest {times[0]:.3f} s, median {times[len(times) // 2]:.3f} s, slowest {times[-1]:.3f} s")
     print(f"loaded by `expunge --help`: {', '.join(loaded()) or 'none'} of {', '.join(HEAVY)}")
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.utils.peft_utils import recurse_remove_peft_layers
 from torch import Tensor, nn
 from torch.nn import Parameter
 
@@ -78,7 +77,7 @@ def with_lora(model: Model, lora: Lora, *, seed: int = 0, frozen: Collection[str
         yield params
     finally:
         if layers:
-            recurse_remove_peft_layers(model.network)
+            _take_off(model.network)
         for name, p in model.network.named_parameters():
             p.requires_grad_(flags[name])
 
@@ -117,7 +116,7 @@ def with_adapters(components: Mapping[str, nn.Module], layers: Collection[str], 
         yield Adapters({name.replace(f".{_ADAPTER}.", "."): p for name, p in params.items()}, put)
     finally:
         for component in parts:
-            recurse_remove_peft_layers(components[component])
+            _take_off(components[component])
             components[component].__dict__.pop("peft_config", None)  # peft leaves it and warns at the next LoRA
         for p, flag in flags.values():
             p.requires_grad_(flag)
@@ -167,6 +166,13 @@ def layers_of(components: Mapping[str, nn.Module], weights: Collection[str]) -> 
     return tuple(full for component, network in components.items() for path, module in network.named_modules()
                  if isinstance(module, (nn.Linear, nn.Conv2d))
                  and (full := full_name(component, f"{path}.weight")) in weights)
+
+
+def _take_off(network: nn.Module) -> None:
+    """Put the layers back that peft has wrapped."""
+    from diffusers.utils.peft_utils import recurse_remove_peft_layers  # here alone: settings and `--help` do without
+
+    recurse_remove_peft_layers(network)
 
 
 def peft() -> Any:

@@ -13,8 +13,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from diffusers.loaders import TextualInversionLoaderMixin
-
 _PROBES = ("", "a photo of a cat", "A PHOTO of a Cat", "Caf\u00e9 na\u00efve \ufb01 \u212b \u00df",
            "two  spaces, a\ttab\nand a line", "!", "don't 12,345 #tag @x", "\u6559\u4f1a \U0001f600",
            " ".join(["a very long prompt"] * 60))
@@ -28,6 +26,8 @@ def as_read(tokenizer: Any, prompt: str) -> str:
     """The prompt with every learned word of several vectors spelt out."""
     if not _learned(tokenizer):
         return prompt
+    from diffusers.loaders import TextualInversionLoaderMixin  # here alone: settings and `--help` do without
+
     converted: str = TextualInversionLoaderMixin().maybe_convert_prompt(prompt, tokenizer)
     return converted
 

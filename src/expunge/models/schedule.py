@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from torch import Generator, Tensor
 from typing_extensions import Self
 
@@ -286,6 +285,8 @@ def variance_preserving(scheduler: Any) -> tuple[str, VariancePreserving]:
     Raises:
         ModelError: a scheduler of another family (flow matching, EDM).
     """
+    from diffusers import DDIMScheduler  # here alone: settings and `--help` do without
+
     config, kind = scheduler.config, type(scheduler).__name__
     if "beta_schedule" not in config or "sigma_data" in config:
         raise ModelError(f"a {kind} in place of a noise schedule with betas",
