@@ -31,7 +31,7 @@ ATTACK = ("--attacks", "seed-search", "--attacks", "unlearndiff", "--attacks", "
           "--control-items", "0", "--each", "--force", "--set", "options.unlearndiff.iterations=8",
           "--set", "options.seed-search.tries=4", "--batch", "16")
 TIMES = {"seconds", "created"}
-EVALUATE = ("--batch", "32", "--set", "counts.direct=96", "--set", "counts.far=96", "--set", "counts.near=96")
+EVALUATE = ("--batch", "32", "--set", "counts.direct=48", "--set", "counts.far=48", "--set", "counts.near=48")
 
 
 def main() -> None:
