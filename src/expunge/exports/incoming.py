@@ -22,7 +22,7 @@ from expunge.exports.loaded import check_plain, digests, keys_of, tensors_of
 from expunge.exports.spelling import SPELLINGS, module_at
 from expunge.files import file_digest
 from expunge.models.file_weights import FileWeights
-from expunge.models.folder import PICKLES, check_weights, variant_of, weight_files
+from expunge.models.folder import PICKLES, check_numbers, check_weights, variant_of, weight_files
 from expunge.models.in_files import weights_in
 from expunge.models.lora import read_lora
 from expunge.models.opening import pipeline_class
@@ -167,6 +167,7 @@ def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
         raise ModelError(f"{path} holds a {kind}", accepted=f"a {base.kind}, as {base.model.name} is")
     check_weights(path, [*parts], False)
     chosen = variant_of(path, [*parts], "", False)
+    check_numbers(path, chosen)
     weights = weights_in(path, chosen, parts)
     held = {full_name(name, key) for name in parts for file in weight_files(path / name, chosen)
             for key in keys_of(file)}

@@ -134,6 +134,8 @@ class Files(Mapping[str, Tensor]):
             with _reading(file):
                 handle = untrusted.opened_tensors(file)
                 names = list(handle.keys())
+                if odd := untrusted.unlike_weights({name: handle.get_slice(name).get_dtype() for name in names}):
+                    raise untrusted.Unreadable(odd)
             for name in names:
                 if name in self._where:
                     raise ModelError(f"{name!r} is in {self._where[name][0].name} and in {file.name}",

@@ -151,6 +151,24 @@ def variant_of(folder: Path, weighed: Sequence[str], asked: str, allow_pickle: b
     return fill[0]
 
 
+def check_numbers(folder: Path, variant: str | None, given: Collection[str] = ()) -> None:
+    """Raise ModelError where a file of weights holds nothing, or what no network computes with: libraries cast that.
+
+    Args:
+        given: components that are not read from the folder.
+    """
+    for file in [file for part in sorted(folder.iterdir()) if part.is_dir() and part.name not in given
+                 for file in weight_files(part, variant)]:
+        try:
+            with untrusted.tensors(file) as opened:
+                types = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 (no dict)
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read: {error}", remedy="fetch or save the model again") from error
+        odd = untrusted.unlike_weights(types) if types else "no tensors are in it"
+        if odd:
+            raise ModelError(f"{file}: {odd}", accepted=untrusted.WEIGHTS, remedy="fetch or save the model again")
+
+
 def check_complete(folder: Path, variant: str | None, parts: Mapping[str, Collection[str]]) -> None:
     """Raise ModelError where files lack tensors that a component has: libraries fill such gaps with random numbers.
 

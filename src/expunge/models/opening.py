@@ -21,7 +21,7 @@ from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
-from expunge.models.folder import check_complete, check_no_code, check_weights, has_weights, variant_of
+from expunge.models.folder import check_complete, check_no_code, check_numbers, check_weights, has_weights, variant_of
 from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
 from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile, check_parts, lacking, without_values
@@ -177,6 +177,7 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
             raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
                              remedy="fetch or save the model again")
     chosen = variant_of(folder, needed, place.variant or "", allow_pickle)
+    check_numbers(folder, chosen, held)
     given: dict[str, Any] = {} if file is None else file.components(folder, index)
     if unread and file is None:
         there = [name for name in (*family.weighed, *family.optional) if name in index and name not in without
@@ -254,19 +255,25 @@ def _checked(opened: Opened, place: Location) -> Opened:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models."""
+    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models.
+
+    Nor their warnings, in which other people's names stand as they are: what makes a model another one is refused here.
+    """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    before = of_diffusers.is_progress_bar_enabled(), of_transformers.is_progress_bar_enabled()
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
+    libraries = (of_diffusers, of_transformers)
+    before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The configuration file of this scheduler")
             warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")  # older diffusers know no other
             yield
     finally:
-        for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):
+        for library, (was_on, verbosity) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
             if was_on:
                 library.enable_progress_bar()
