@@ -121,11 +121,12 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
         raise ModelError(f"nothing at {path}", accepted="a file or folder with somebody's edit")
     if path.is_dir():
         return _of_folder(path, base, component, partial, skip)
-    files = {path.name: file_digest(path)}
     if path.suffix == ".safetensors" and _whole(keys_of(path)):
-        return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model", files, skip)
+        return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model",
+                         {path.name: file_digest(path)}, skip)
     tensors = tensors_of(path, allow_pickle)
     check_plain(tensors, path)
+    files = {path.name: file_digest(path)}
     if any(key.endswith(_LORA) for key in tensors):
         return replace(_of_lora(path, base), files=files)
     if any(key.endswith(_DIFF) for key in tensors):

@@ -134,7 +134,7 @@ class Files(Mapping[str, Tensor]):
             with _reading(file):
                 handle = untrusted.opened_tensors(file)
                 names = list(handle.keys())
-                if odd := untrusted.unlike_weights({name: handle.get_slice(name).get_dtype() for name in names}):
+                if odd := untrusted.unlike_weights({key: handle.get_slice(key).get_dtype() for key in names}):
                     raise untrusted.Unreadable(odd)
             for name in names:
                 if name in self._where:

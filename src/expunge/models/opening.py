@@ -21,8 +21,17 @@ from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
-from expunge.models.folder import check_complete, check_no_code, check_numbers, check_weights, has_weights, variant_of
+from expunge.models.folder import (
+    check_complete,
+    check_no_code,
+    check_numbers,
+    check_schedule,
+    check_weights,
+    has_weights,
+    variant_of,
+)
 from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
+from expunge.models.reading import laid_out
 from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile, check_parts, lacking, without_values
 
@@ -160,6 +169,7 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
         check_parts(file, kind, folder)
     family = family_of(kind, str(folder))
     check_no_code(folder, index)
+    check_schedule(folder)
     held = () if file is None else file.holds()
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in index}
@@ -205,12 +215,19 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
 
 def _made(family: Family, pipe: Any, place: Location) -> Denoiser:
     """The family's networks. ModelError: parts that do not belong together, or that the family has not; says where."""
-    check_agreement({name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)},
-                    place.path)
     try:
-        return family.make(pipe)
+        check_agreement({name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)},
+                        place.path)
+        made = family.make(pipe)
+        for encoder in made.texts:
+            laid_out(encoder.tokenizer, ["a"], encoder.length)
+        return made
     except ModelError as error:
-        raise ModelError(f"{place.path}: {error.got}", error.accepted, error.remedy) from error
+        where = "" if str(place.path) in error.got else f"{place.path}: "
+        raise ModelError(f"{where}{error.got}", error.accepted, error.remedy) from error
+    except Exception as error:  # whatever a config that fits no model of the family makes of its parts
+        raise ModelError(f"the parts of the model in {place.path} cannot be used: {error}",
+                         remedy="fetch or save it again") from error
 
 
 def _as_opened(module: torch.nn.Module) -> torch.nn.Module:
