@@ -138,6 +138,16 @@ def test_a_tokenizer_without_a_length_is_refused(half_folder: Path, tmp_path: Pa
         load(out, device="cpu")
 
 
+def test_a_word_behind_all_that_the_encoder_knows_is_refused(half_folder: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "whole"))
+    file = out / "tokenizer" / "tokenizer.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["model"]["vocab"]["a"] = 2**31
+    file.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ModelError, match="a word of number 2147483648"):
+        load(out, device="cpu")
+
+
 def test_patch_of_the_plain_files_goes_on_the_variant_and_is_merged_into_it(model: Any, half_folder: Path,
                                                                            tmp_path: Path) -> None:
     patch = patch_of(model)

@@ -267,6 +267,11 @@ def _checked(opened: Opened, place: Location) -> Opened:
             raise ModelError(f"a tokenizer of {words} words in {place.path} where the {encoder.name} knows {known}",
                              accepted="each text encoder with its own tokenizer",
                              remedy="fetch or save the model again")
+        last = max(encoder.tokenizer.get_vocab().values())
+        if last >= known:  # whoever writes the tokenizer down counts up to it
+            raise ModelError(f"a tokenizer with a word of number {last} in {place.path} where the {encoder.name} knows "
+                             f"{known}", accepted="each text encoder with its own tokenizer",
+                             remedy="fetch or save the model again")
     return opened
 
 
