@@ -122,6 +122,30 @@ def test_tensors_are_read_and_damage_is_told(tmp_path: Path) -> None:
             call(file)
 
 
+ONE = '{"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}'
+
+
+@pytest.mark.parametrize(("header", "says"), [
+    (f'{{"a": {ONE}, "a": {ONE}}}', "'a' stands there twice"), (f'{{"a\\u001b[2J": {ONE}}}', r"'a\\x1b\[2J'"),
+    (f'{{"{"a" * 1001}": {ONE}}}', r"a\.\.\.'")], ids=["twice", "acts on terminals", "long"])
+def test_a_tensor_is_named_once_and_as_networks_are(header: str, says: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header.encode() + b"\0" * 4)
+    for call in (untrusted.all_tensors, untrusted.opened_tensors):
+        with pytest.raises(Unreadable, match=says):
+            call(file)
+    save_file({"a": torch.zeros(1)}, file)
+    assert untrusted.opened_tensors(file).keys() == ["a"]
+
+
+def test_weights_are_plain_numbers() -> None:
+    plain = {"a.weight": "BF16", "a.bias": "torch.float8_e5m2", "batches": "I64", "mask": "torch.bool"}
+    assert untrusted.unlike_weights(plain) == ""
+    for name, kind in (("a.weight", "I64"), ("a.weight", "bool"), ("a", "I32"), ("a", "F4"), ("a", "torch.uint8")):
+        why = f"{name!r} is in {kind.removeprefix('torch.')}, as no weights are"
+        assert untrusted.unlike_weights({**plain, name: kind}) == why
+
+
 def test_an_error_of_a_tensor_that_is_not_there_is_told_within(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file({"a": torch.arange(4.0)}, file)

@@ -17,8 +17,9 @@ import stat
 import sys
 import warnings
 import zipfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ MOST_DIGITS = 100
 """Of a whole number; Python takes square time for reading and writing them, and no setting has more than 20."""
 MOST_HEADER = 100_000_000
 """Bytes of a safetensors header, as the library itself has it."""
+MOST_NAME = 1000
+"""Characters of a tensor's name; those of published models have less than 200."""
 MOST_PIXELS = 50_000_000
 """Larger images are refused before they are unpacked: a small file can hold an image that fills any memory."""
 IMAGES = ("PNG", "JPEG", "WEBP")
@@ -193,13 +196,15 @@ def tensors(path: Path) -> Iterator[Any]:
     """A safetensors file, opened for its keys, metadata, slices and tensors (`safetensors.safe_open`).
 
     Raises:
-        OSError: it is not there, is no regular file, or is damaged; also where that shows as a tensor is read.
+        OSError: it is not there, is no regular file, is damaged, or names a tensor twice or as no network does; also
+            where that shows as a tensor is read.
     """
     from safetensors import SafetensorError, safe_open
 
     check_regular(path)
     try:
         with _met_in(path), safe_open(path, "pt") as opened:
+            _check_names(path)
             yield opened
     except SafetensorError as error:
         with _met_in(path):
@@ -212,15 +217,40 @@ def opened_tensors(path: Path) -> Any:
 
     check_regular(path)
     try:
-        return safe_open(path, "pt")
+        opened = safe_open(path, "pt")
     except SafetensorError as error:
         raise Unreadable(str(error)) from error
+    _check_names(path)
+    return opened
 
 
 def all_tensors(path: Path) -> dict[str, Tensor]:
     """Every tensor of a safetensors file. OSError: as `tensors`."""
     with tensors(path) as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (no dict)
+
+
+def unlike_weights(types: Mapping[str, str]) -> str:
+    """Which tensor no network computes with, and why, in words; "" where there is none.
+
+    Weights are plain floating-point numbers. Whole numbers and truth values, as PyTorch has them, stand beside them:
+    counts, positions, masks. Any other type packs numbers that only another program unpacks.
+
+    Args:
+        types: by name, as safetensors or PyTorch spells them ("F32", "torch.float32").
+    """
+    for name, its in types.items():
+        kind = its.removeprefix("torch.")
+        if kind not in _FLOATS and (kind not in _BESIDE or name.endswith(_LEARNED)):
+            return f"{shortened(name)!r} is in {kind}, as no weights are"
+    return ""
+
+
+WEIGHTS = "weights in float32, float16, bfloat16 or plain float8"
+"""What `unlike_weights` finds nothing in, for messages."""
+_FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2",
+           "float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"}
+_BESIDE, _LEARNED = {"I64", "BOOL", "int64", "bool"}, (".weight", ".bias")
 
 
 def tensors_header(path: Path) -> dict[str, Any]:
@@ -298,6 +328,20 @@ def image(file: Path, formats: tuple[str, ...] = IMAGES, most_pixels: int = MOST
         raise Unreadable(_unidentified(file)) from error
     except Exception as error:  # PIL raises what its decoder happens to meet
         raise Unreadable(_BROKEN) from error
+
+
+def _check_names(path: Path) -> None:
+    """Unreadable: a tensor stands there twice, of which the library takes one, or its name is no network's."""
+    about = path.stat()
+    with _met_in(path):
+        _names_checked(path, about.st_size, about.st_mtime_ns, about.st_ino)
+
+
+@lru_cache(maxsize=256)  # some open a file again for each of its tensors
+def _names_checked(path: Path, *stamp: int) -> None:
+    for name in tensors_header(path):
+        if not name.isprintable() or len(name) > MOST_NAME:
+            raise Unreadable(f"it calls a tensor {shortened(name)!r}")
 
 
 @contextmanager

@@ -323,25 +323,9 @@ OTHER: dict[str, dict[str, Spoil]] = {
 FINE = {(reader, name) for reader in ("scheduler", "tokenizer's config", "config of the network",
                                       "config of the text encoder")
         for name in ("100,000 unknown keys", "a key that acts on terminals", "half a character")} | {
-    ("somebody's edit", "no tensors"), ("a classifier's weights", "a tensor twice"),
-    ("a classifier's weights", "a scalar")}
-"""What the libraries make nothing of: keys of a component's config that they do not know; and tensors that are nothing
-to this reader, which whoever asks for them by name refuses."""
-
-
-OPEN: dict[str, tuple[str, ...]] = {
-    "prompts.json": ("a key that acts on terminals",),
-    "day of wiping": ("a link to itself",),
-    "prompts.yaml": ("a key that acts on terminals", "a date without end"),
-    "prompts.txt": ("a quote that is never closed", "no column of texts", "a million separators"),
-    "network of a model": ("no tensors",),
-    "text encoder of a model": ("a tensor twice", "another program's tensor", "numbers of four bits", "whole numbers",
-                                "no tensors", "a scalar"),
-    "somebody's edit": ("a link to itself", "a tensor twice", "another program's tensor", "whole numbers", "a scalar"),
-    "a classifier's weights": ("another program's tensor", "numbers of four bits", "whole numbers"),
-}
-"""By reader, what is not told as it should be yet. Nothing is run and nothing hangs, but a message lacks the file's
-name, a library warns of a name as it is, or what is refused elsewhere is taken."""
+    ("a classifier's weights", "a scalar"), ("prompts.txt", "no column of texts")}
+"""What the libraries make nothing of: keys of a component's config that they do not know; a tensor that is nothing to
+this reader, which whoever asks for it by name refuses. And a text has no columns: each of its lines is a prompt."""
 
 
 def table() -> list[Hostile]:

@@ -222,9 +222,9 @@ def _returned(path: Path, good: Good) -> Any:
 
 
 def _incoming(path: Path, good: Good) -> Any:
-    from expunge.exports.loaded import check_plain, tensors_of
+    from expunge.exports.incoming import import_edit
 
-    return check_plain(tensors_of(path, True), path)
+    return import_edit(path, "church", model=good.pipeline)
 
 
 def _labels(path: Path, good: Good) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,51 @@ def test_files_that_lack_a_tensor_are_refused_and_not_filled_with_random_numbers
     del weights[sorted(weights)[3]]
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(ModelError, match=rf"the weights of {part} in .* is not there"):
+        load(out, device="cpu")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_weights_that_no_network_computes_with_are_refused_and_not_cast(half_folder: Path, tmp_path: Path,
+                                                                       part: str) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "whole"))
+    (file,) = (out / part).glob("*.safetensors")
+    name = next(name for name in load_file(file) if name.endswith(".weight"))
+    weights = load_file(file)
+    save_file({**weights, name: weights[name].long()}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=rf"{file.name}: .*{name}' is in I64, as no weights are"):
+        load(out, device="cpu")
+    save_file({}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"{file.name}: no tensors are in it"):
+        load(out, device="cpu")
+
+
+@pytest.mark.parametrize("wrong", [{"num_train_timesteps": 2**31}, {"num_train_timesteps": True},
+                                   {"trained_betas": [0.1] * 100_001}], ids=["many", "no number", "a long list"])
+def test_a_schedule_without_end_is_refused_before_it_is_made(half_folder: Path, tmp_path: Path,
+                                                            wrong: dict[str, Any]) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "whole"))
+    file = out / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **wrong}))
+    with pytest.raises(ModelError, match=rf"scheduler_config.json has .*{next(iter(wrong))}"):
+        load(out, device="cpu")
+
+
+@pytest.mark.parametrize("length", ["", True, -1, 2, -1e308])
+def test_a_tokenizer_without_a_length_is_refused(half_folder: Path, tmp_path: Path, length: Any) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "whole"))
+    file = out / "tokenizer" / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": length}))
+    with pytest.raises(ModelError, match=rf"{out}: a tokenizer "):
+        load(out, device="cpu")
+
+
+def test_a_word_behind_all_that_the_encoder_knows_is_refused(half_folder: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(half_folder, tmp_path / "whole"))
+    file = out / "tokenizer" / "tokenizer.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["model"]["vocab"]["a"] = 2**31
+    file.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(ModelError, match="a word of number 2147483648"):
         load(out, device="cpu")
 
 

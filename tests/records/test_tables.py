@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expunge.errors import ConfigError
-from expunge.records.tables import MORE_CELLS, numbers, read_table, read_text
+from expunge.records.tables import MORE_CELLS, MOST_TEXT, numbers, read_table, read_text, unreadable
 
 
 def table(tmp_path: Path, text: str | bytes, name: str = "p.csv") -> tuple[list[dict[str, str]], dict[int, str]]:
@@ -44,6 +44,11 @@ def test_rows_of_bare_separators_are_counted_and_blank_lines_are_no_rows(tmp_pat
     found = read_table(tmp_path / "p.csv")
     assert [row["text"] for row in found.rows] == ["a church"]
     assert found.empty == 3
+
+
+def test_no_prompt_is_longer_than_any_encoder_reads() -> None:
+    assert not unreadable("a" * MOST_TEXT)
+    assert "10,000 characters" in unreadable("a" * (MOST_TEXT + 1))
 
 
 def test_a_tab_decides_in_a_file_named_so(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import pytest
 from bench_examples import USUAL, bench, edit
@@ -34,6 +36,14 @@ def result() -> BenchResult:
 @pytest.fixture(scope="module")
 def failed() -> BenchResult:
     return bench({"esd-fast": (0.0, 0.5, 3.0), HOSTILE: (0.4, 0.6, 2.0)}, ("church",), (0,), failed=HOSTILE)
+
+
+@pytest.mark.parametrize("odd", [{"methods": None}, {"methods": [None]}, {"concepts": [{"concept": None}]},
+                                 {"concepts": "church"}])
+def test_a_record_whose_settings_are_none_is_told_as_it_is_read(result: BenchResult, odd: dict[str, Any]) -> None:
+    values = result.model_dump(mode="json")
+    with pytest.raises(ValueError, match="BenchResult"):
+        BenchResult.read(json.dumps({**values, "settings": {**values["settings"], **odd}}))
 
 
 def test_tables_are_sorted_by_the_worst_case(result: BenchResult) -> None:

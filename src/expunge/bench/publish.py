@@ -49,7 +49,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def _rows(result: BenchResult, command: str) -> dict[str, dict[str, Any]]:
-    settings = {row.get("label") or row["method"]: row["settings"] for row in result.settings.get("methods", [])}
+    settings = {row.title: row.settings for row in result.rows}
     origin = {"command": f"expunge bench {command}", "model": result.model, "model_hash": result.model_hash[:16],
               "created": result.created,
               "expunge": ", ".join(dict.fromkeys(edit.versions.get("expunge", "") for edit in result.edits))}

@@ -160,10 +160,14 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
 def _own_prompts(file: Path, request: Request, model: Model) -> tuple[Any, tuple[str, ...]]:
     """The prompts of --train-prompts, and how they were read."""
     from expunge.metrics.training_lists import training_list
-    from expunge.records import names_target
+    from expunge.records import names_target, with_prompts
 
     targets, reader = {target.concept: target for target in request.targets}, model.texts[0].reader
     own = training_list(file, request.concepts, lambda text, concept: names_target(text, targets[concept], reader))
+    try:
+        with_prompts(request, own.prompts, reader)
+    except UserError as error:  # which knows of texts, and of no file
+        raise UserError(f"{file}: {error.got}", error.accepted, error.remedy) from error
     return own.prompts, own.notices
 
 

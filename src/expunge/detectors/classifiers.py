@@ -112,7 +112,7 @@ def state_dict(file: Path, key: str = "", strip: str = "") -> dict[str, Tensor]:
     """Tensors by name from a file, opened so that it cannot run anything.
 
     Raises:
-        ModelError: it cannot be read so, or is no state dict.
+        ModelError: it cannot be read so, is no state dict, or holds what is no weight.
     """
     try:
         state: Any = untrusted.all_tensors(file) if file.suffix == ".safetensors" else untrusted.pickled_tensors(file)
@@ -127,6 +127,8 @@ def state_dict(file: Path, key: str = "", strip: str = "") -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         some = ", ".join(map(str, [*state][:8])) if isinstance(state, Mapping) else type(state).__name__
         raise ModelError(f"{file} is no state dict ({some})", accepted=WEIGHTS, remedy="set `key` to where it is")
+    if odd := untrusted.unlike_weights({str(name): str(tensor.dtype) for name, tensor in state.items()}):
+        raise ModelError(f"{file}: {odd}", accepted=untrusted.WEIGHTS)
     return {str(name).removeprefix(strip): tensor for name, tensor in state.items()}
 
 

@@ -22,7 +22,7 @@ from expunge.exports.loaded import check_plain, digests, keys_of, tensors_of
 from expunge.exports.spelling import SPELLINGS, module_at
 from expunge.files import file_digest
 from expunge.models.file_weights import FileWeights
-from expunge.models.folder import PICKLES, check_weights, variant_of, weight_files
+from expunge.models.folder import PICKLES, check_numbers, check_weights, variant_of, weight_files
 from expunge.models.in_files import weights_in
 from expunge.models.lora import read_lora
 from expunge.models.opening import pipeline_class
@@ -121,11 +121,12 @@ def read_edit(path: Path, base: Base, *, component: str = "", partial: bool = Fa
         raise ModelError(f"nothing at {path}", accepted="a file or folder with somebody's edit")
     if path.is_dir():
         return _of_folder(path, base, component, partial, skip)
-    files = {path.name: file_digest(path)}
     if path.suffix == ".safetensors" and _whole(keys_of(path)):
-        return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model", files, skip)
+        return _compared(_of_file(SingleFile.open(path), base), base, "a single file of a whole model",
+                         {path.name: file_digest(path)}, skip)
     tensors = tensors_of(path, allow_pickle)
     check_plain(tensors, path)
+    files = {path.name: file_digest(path)}
     if any(key.endswith(_LORA) for key in tensors):
         return replace(_of_lora(path, base), files=files)
     if any(key.endswith(_DIFF) for key in tensors):
@@ -167,6 +168,7 @@ def _of_pipeline(path: Path, base: Base) -> Mapping[str, Tensor]:
         raise ModelError(f"{path} holds a {kind}", accepted=f"a {base.kind}, as {base.model.name} is")
     check_weights(path, [*parts], False)
     chosen = variant_of(path, [*parts], "", False)
+    check_numbers(path, chosen)
     weights = weights_in(path, chosen, parts)
     held = {full_name(name, key) for name in parts for file in weight_files(path / name, chosen)
             for key in keys_of(file)}

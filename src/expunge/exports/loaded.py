@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from expunge import untrusted
@@ -14,7 +13,6 @@ from expunge.errors import ModelError
 from expunge.files import file_digest
 from expunge.models.folder import PICKLES
 
-_PLAIN = {torch.float8_e4m3fn, torch.float8_e5m2, torch.float64, torch.float32, torch.float16, torch.bfloat16}
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _BESIDE = (int, float, str, bool, type(None))
 """What training scripts keep beside weights: counts, names."""
@@ -69,11 +67,12 @@ def _unwrapped(held: Any, path: Path) -> dict[str, Tensor]:
 
 
 def check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """ModelError: quantised weights."""
-    odd = [key for key, value in tensors.items() if value.is_floating_point() and value.dtype not in _PLAIN]
-    odd += [key for key in tensors if key.endswith((".scale_weight", ".weight_scale", ".absmax", "scaled_fp8"))]
-    if odd:
-        raise ModelError(f"{path} is quantised ({odd[0]!r})", accepted="weights in float32, float16 or bfloat16")
+    """ModelError: quantised weights, or what are none."""
+    scaled = [key for key in tensors if key.endswith((".scale_weight", ".weight_scale", ".absmax", "scaled_fp8"))]
+    if scaled:
+        raise ModelError(f"{path} is quantised ({scaled[0]!r})", accepted=untrusted.WEIGHTS)
+    if odd := untrusted.unlike_weights({key: str(value.dtype) for key, value in tensors.items()}):
+        raise ModelError(f"{path}: {odd}", accepted=untrusted.WEIGHTS)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -134,6 +134,8 @@ class Files(Mapping[str, Tensor]):
             with _reading(file):
                 handle = untrusted.opened_tensors(file)
                 names = list(handle.keys())
+                if wrong := untrusted.unlike_weights({key: handle.get_slice(key).get_dtype() for key in names}):
+                    raise untrusted.Unreadable(wrong)
             for name in names:
                 if name in self._where:
                     raise ModelError(f"{name!r} is in {self._where[name][0].name} and in {file.name}",

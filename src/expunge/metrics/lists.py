@@ -20,6 +20,7 @@ from expunge.metrics.open_joint import OBJECT
 from expunge.records import FORGET_ROLES, Prompt, Role, counted
 from expunge.records.json_lists import is_json, read_json_list
 from expunge.records.tables import EMPTY_ROW, PromptTable, is_table, numbers, read_table, read_text, unreadable
+from expunge.untrusted import shortened
 
 TYPES: Mapping[str, str] = {**{role: role for role in get_args(Role)}, "erased": "", "erase": "", "target": "",
                             "others": "far", "other": "far", "retained": "far", "retain": "far", "kept": "far",
@@ -122,14 +123,14 @@ def _of_mapping(values: Mapping[str, Any]) -> Iterator[_Row]:
     for number, (role, entry) in enumerate(entries, 1):
         fields = {"text": entry} if isinstance(entry, str) else entry
         if role in get_args(Role) and (not isinstance(fields, dict) or set(fields) - _KEYS):
-            yield _Row(number, role, "", "", {}, f"prompt {number}: got {entry!r}")
+            yield _Row(number, role, "", "", {}, f"prompt {number}: got {shortened(repr(entry))}")
             continue
         fields = fields if isinstance(fields, dict) else {}
         text, label = str(fields.get("text", "")), str(fields.get("label", ""))
         own, why = numbers({key: str(fields[key]) for key in _KEYS & fields.keys()})
-        wrong = f"prompt {number}: {why}, got {entry!r}" if why else ""
-        if role in get_args(Role) and (unreadable(text) or (not text.strip() and role != "empty")):
-            wrong = f"prompt {number}: got {entry!r}"
+        wrong = f"prompt {number}: {why}, got {shortened(repr(entry))}" if why else ""
+        if role in get_args(Role) and ((odd := unreadable(text)) or (not text.strip() and role != "empty")):
+            wrong = f"prompt {number}: {f'{odd}, ' if odd else ''}got {shortened(repr(entry))}"
         yield _Row(number, role, text, label, own, wrong)
 
 

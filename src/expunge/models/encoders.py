@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from expunge.errors import ModelError
 from expunge.models.text import TextEncoder, Tokens
 
 Pooled = Literal["", "text_embeds", "pooler_output"]
@@ -21,9 +22,15 @@ class ClipTextEncoder(TextEncoder):
 
     def __init__(self, name: str, module: Any, tokenizer: Any, *, penultimate: bool = False, pooled: Pooled = ""
                  ) -> None:
-        """Over a `CLIPTextModel`, or a `CLIPTextModelWithProjection` for "text_embeds"."""
-        length = min(tokenizer.model_max_length, module.config.max_position_embeddings)
-        super().__init__(name, module, tokenizer, length)
+        """Over a `CLIPTextModel`, or a `CLIPTextModelWithProjection` for "text_embeds".
+
+        Raises:
+            ModelError: as `TextEncoder`.
+        """
+        longest = tokenizer.model_max_length
+        if isinstance(longest, bool) or not isinstance(longest, int | float):
+            raise ModelError(f"a tokenizer with {longest!r} for its model_max_length", accepted="a number of tokens")
+        super().__init__(name, module, tokenizer, min(longest, module.config.max_position_embeddings))
         self._penultimate, self._pooled, self.pooled = penultimate, pooled, "pooled" if pooled else ""
 
     def read(self, tokens: Tokens, embeddings: Tensor | None = None) -> dict[str, Tensor]:

@@ -13,11 +13,13 @@ from typing import Any
 
 from expunge import untrusted
 from expunge.errors import ModelError, UserError
-from expunge.untrusted import Unreadable, json_of, shortened
+from expunge.untrusted import Unreadable, json_of, mapping_of, shortened
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Suffixes of files that run code when they are opened."""
 
+MOST_TIMES = 100_000
+"""Of a scheduler; published models are trained with 1,000."""
 _NAMED = re.compile(r"(?:diffusion_pytorch_model|pytorch_model|model)(?:\.(?P<variant>[\w-]+?))?"
                     r"(?:-\d{5}-of-\d{5})?\.(?:safetensors|bin)")
 
@@ -58,6 +60,27 @@ def check_no_code(folder: Path, index: Mapping[str, Any]) -> None:
         if fetched:
             raise ModelError(f"{file} names code of the Hub as its {fetched[0]}, which is never run",
                              accepted=accepted, remedy=f"take {fetched[0]} out of it")
+
+
+def check_schedule(folder: Path) -> None:
+    """Raise ModelError where a scheduler has more times than any model is trained with: libraries make lists of them.
+
+    Whatever else its config holds is small, and told by whoever makes something of it.
+    """
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return  # told where all parts are looked for
+    try:
+        config = mapping_of(file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read: {error}", remedy="fetch or save the model again") from error
+    times, betas = config.get("num_train_timesteps", 1), config.get("trained_betas")
+    if isinstance(times, bool) or not isinstance(times, int) or not 1 <= times <= MOST_TIMES:
+        raise ModelError(f"{file} has {shortened(repr(times))} for num_train_timesteps",
+                         accepted=f"a whole number from 1 to {MOST_TIMES:,}", remedy="fetch or save the model again")
+    if isinstance(betas, list) and len(betas) > MOST_TIMES:
+        raise ModelError(f"{file} has {len(betas):,} trained_betas", accepted=f"at most {MOST_TIMES:,}",
+                         remedy="fetch or save the model again")
 
 
 def weight_map(index: Path) -> dict[str, str]:
@@ -149,6 +172,24 @@ def variant_of(folder: Path, weighed: Sequence[str], asked: str, allow_pickle: b
                         accepted=f"one of them: {', '.join(fill) or 'none fits every part'}",
                         remedy="name it: --variant (variant=)")
     return fill[0]
+
+
+def check_numbers(folder: Path, variant: str | None, given: Collection[str] = ()) -> None:
+    """Raise ModelError where a file of weights holds nothing, or what no network computes with: libraries cast that.
+
+    Args:
+        given: components that are not read from the folder.
+    """
+    for file in [file for part in sorted(folder.iterdir()) if part.is_dir() and part.name not in given
+                 for file in weight_files(part, variant)]:
+        try:
+            with untrusted.tensors(file) as opened:
+                types = {name: opened.get_slice(name).get_dtype() for name in opened.keys()}  # noqa: SIM118 (no dict)
+        except OSError as error:
+            raise ModelError(f"{file} cannot be read: {error}", remedy="fetch or save the model again") from error
+        odd = untrusted.unlike_weights(types) if types else "no tensors are in it"
+        if odd:
+            raise ModelError(f"{file}: {odd}", accepted=untrusted.WEIGHTS, remedy="fetch or save the model again")
 
 
 def check_complete(folder: Path, variant: str | None, parts: Mapping[str, Collection[str]]) -> None:

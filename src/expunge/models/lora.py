@@ -292,6 +292,8 @@ def read_lora(path: str | Path, model: Model | Denoiser) -> LoraFile:
             metadata = dict(opened.metadata() or {})
             about = untrusted.json_in(metadata.get(_METADATA, "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+        if odd := untrusted.unlike_weights({name: str(tensor.dtype) for name, tensor in tensors.items()}):
+            raise untrusted.Unreadable(odd)
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read: {error}", remedy="fetch the file again") from error
     try:

@@ -21,8 +21,17 @@ from expunge.errors import ExpungeError, ModelError, UserError
 from expunge.models.agreement import check_agreement
 from expunge.models.base import Denoiser
 from expunge.models.families import Family, family_of
-from expunge.models.folder import check_complete, check_no_code, check_weights, has_weights, variant_of
+from expunge.models.folder import (
+    check_complete,
+    check_no_code,
+    check_numbers,
+    check_schedule,
+    check_weights,
+    has_weights,
+    variant_of,
+)
 from expunge.models.in_files import InFiles, file_type, stored_type, weights_in
+from expunge.models.reading import laid_out
 from expunge.models.scope import full_name
 from expunge.models.single_file import SingleFile, check_parts, lacking, without_values
 
@@ -160,6 +169,7 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
         check_parts(file, kind, folder)
     family = family_of(kind, str(folder))
     check_no_code(folder, index)
+    check_schedule(folder)
     held = () if file is None else file.holds()
     without: dict[str, Any] = {} if with_checker or "safety_checker" not in index else {"safety_checker": None}
     without |= {} if with_checker else {name: None for name in _UNUSED if name in index}
@@ -177,6 +187,7 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
             raise ModelError(f"{folder} has no {words}", accepted="a tokenizer beside each text encoder",
                              remedy="fetch or save the model again")
     chosen = variant_of(folder, needed, place.variant or "", allow_pickle)
+    check_numbers(folder, chosen, held)
     given: dict[str, Any] = {} if file is None else file.components(folder, index)
     if unread and file is None:
         there = [name for name in (*family.weighed, *family.optional) if name in index and name not in without
@@ -204,12 +215,19 @@ def _open(place: Location, with_checker: bool, types: Types | None = None, unrea
 
 def _made(family: Family, pipe: Any, place: Location) -> Denoiser:
     """The family's networks. ModelError: parts that do not belong together, or that the family has not; says where."""
-    check_agreement({name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)},
-                    place.path)
     try:
-        return family.make(pipe)
+        check_agreement({name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)},
+                        place.path)
+        made = family.make(pipe)
+        for encoder in made.texts:
+            laid_out(encoder.tokenizer, ["a"], encoder.length)
+        return made
     except ModelError as error:
-        raise ModelError(f"{place.path}: {error.got}", error.accepted, error.remedy) from error
+        where = "" if str(place.path) in error.got else f"{place.path}: "
+        raise ModelError(f"{where}{error.got}", error.accepted, error.remedy) from error
+    except Exception as error:  # whatever a config that fits no model of the family makes of its parts
+        raise ModelError(f"the parts of the model in {place.path} cannot be used: {error}",
+                         remedy="fetch or save it again") from error
 
 
 def _as_opened(module: torch.nn.Module) -> torch.nn.Module:
@@ -249,24 +267,35 @@ def _checked(opened: Opened, place: Location) -> Opened:
             raise ModelError(f"a tokenizer of {words} words in {place.path} where the {encoder.name} knows {known}",
                              accepted="each text encoder with its own tokenizer",
                              remedy="fetch or save the model again")
+        last = max(encoder.tokenizer.get_vocab().values())
+        if last >= known:  # whoever writes the tokenizer down counts up to it
+            raise ModelError(f"a tokenizer with a word of number {last} in {place.path} where the {encoder.name} knows "
+                             f"{known}", accepted="each text encoder with its own tokenizer",
+                             remedy="fetch or save the model again")
     return opened
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models."""
+    """No progress bars of the libraries underneath, no advice on the scheduler files of other people's models.
+
+    Nor their warnings, in which other people's names stand as they are: what makes a model another one is refused here.
+    """
     from diffusers.utils import logging as of_diffusers
     from transformers.utils import logging as of_transformers
 
-    before = of_diffusers.is_progress_bar_enabled(), of_transformers.is_progress_bar_enabled()
-    of_diffusers.disable_progress_bar()
-    of_transformers.disable_progress_bar()
+    libraries = (of_diffusers, of_transformers)
+    before = [(library.is_progress_bar_enabled(), library.get_verbosity()) for library in libraries]
+    for library in libraries:
+        library.disable_progress_bar()
+        library.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The configuration file of this scheduler")
             warnings.filterwarnings("ignore", message="`torch_dtype` is deprecated")  # older diffusers know no other
             yield
     finally:
-        for library, was_on in zip((of_diffusers, of_transformers), before, strict=True):
+        for library, (was_on, verbosity) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
             if was_on:
                 library.enable_progress_bar()

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from expunge.errors import UserError
+from expunge.errors import ModelError, UserError
 from expunge.models.reading import as_read, laid_out, token_ids, unread
 from expunge.records.naming import Reader, read
 
@@ -63,8 +63,13 @@ class TextEncoder(ABC):
     pooled: str = ""
 
     def __init__(self, name: str, module: nn.Module, tokenizer: Any, length: int) -> None:
+        """ModelError: a length in which no text has room, or that is no whole number; a tokenizer without an end."""
         self.name, self.module, self.tokenizer, self.length = name, module, tokenizer, length
-        *start, end = tokenizer("").input_ids
+        framed = tokenizer("").input_ids
+        if not framed or not isinstance(length, int) or length <= len(framed):
+            raise ModelError(f"a tokenizer that reads {length!r} tokens for the {name}, {len(framed)} of them around "
+                             "each text", accepted="an end token, and room for a text before it")
+        *start, end = framed
         self.start, self.end = tuple(int(token) for token in start), int(end)
 
     @abstractmethod

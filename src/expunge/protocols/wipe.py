@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
@@ -34,7 +35,7 @@ def due(root: Path, today: date | None = None) -> list[Path]:
         ModelError: a file that should hold the day holds something else.
     """
     out = []
-    for file in sorted(root.rglob(UNTIL)):
+    for file in sorted(Path(at, UNTIL) for at, folders, names in os.walk(root) if UNTIL in (*folders, *names)):
         try:
             day = date.fromisoformat(untrusted.json_of(file)["wipe"])
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, model_validator
+from typing_extensions import Self
 
 from expunge.records.base import Record
 from expunge.records.score import Score, Scored
@@ -194,6 +197,28 @@ class BenchCheck(Record):
     created: str = ""
 
 
+class Row(BaseModel):
+    """A method, as the bench's file has it; what else it says there is not looked at."""
+
+    method: str = ""
+    label: str = ""
+    settings: dict[str, Any] = {}
+
+    @property
+    def title(self) -> str:
+        """What tables call it."""
+        return self.label or self.method
+
+
+class Column(BaseModel):
+    """The names of a concept, as the bench's file has them; what else it says there is not looked at."""
+
+    concept: Annotated[tuple[str, ...], BeforeValidator(lambda its: (its,) if isinstance(its, str) else its)] = ()
+
+
+_ROWS, _COLUMNS = TypeAdapter(tuple[Row, ...]), TypeAdapter(tuple[Column, ...])
+
+
 class BenchResult(Record):
     """All that a bench found; table, plot and report need nothing else.
 
@@ -225,6 +250,21 @@ class BenchResult(Record):
     versions: dict[str, str] = {}
     machine: str = ""
     created: str = ""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        _ = self.rows, self.columns
+        return self
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The methods, as its settings have them."""
+        return _ROWS.validate_python(self.settings.get("methods", ()))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The concepts, as its settings have them."""
+        return _COLUMNS.validate_python(self.settings.get("concepts", ()))
 
     def summary(self, method: str, concept: str = "") -> Summary:
         """The summary of a method (label) on a concept; "" means over all concepts. KeyError if there is none."""

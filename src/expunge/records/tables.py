@@ -44,6 +44,8 @@ _MARKS = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (cod
 _NOTHING = ("", "none", "null", "na")
 """What programs write where there is nothing. "nan" is none of them: nothing can be drawn with it, which is said."""
 
+MOST_TEXT = 10_000
+"""Characters of a prompt: text encoders read a tenth of that, and cut off the rest."""
 EMPTY_ROW = "a row with nothing in any cell"
 """Why such a row is left out: spreadsheets write them below a table. It has no number in its list."""
 MORE_CELLS = "more cells than the header has columns (a text with the separator in it goes in quotes)"
@@ -109,7 +111,12 @@ def read_text(file: Path) -> str:
 
 
 def unreadable(text: str) -> str:
-    """Why no encoder reads a text that an escape in a file has made ("\\u0000"); "" where it can be read."""
+    """Why no encoder reads a text, as an escape in a file has made it ("\\u0000"), or a list that is none of prompts.
+
+    "" where it can be read.
+    """
+    if len(text) > MOST_TEXT:
+        return f"a text of more than {MOST_TEXT:,} characters"
     return "a text with NUL characters or halves of characters" if re.search("[\0\ud800-\udfff]", text) else ""
 
 

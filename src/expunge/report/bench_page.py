@@ -69,7 +69,7 @@ def _content(result: BenchResult, about: About) -> dict[str, Any]:
             "veiled": sensitive_bench(result), "glossary": bench_glossary(result),
             "settings": {name: flat(value) if isinstance(value, dict) else {name: str(value)}
                          for name, value in result.settings.items() if name in ("attack", "evaluation")},
-            "rows": result.settings.get("methods", [])}
+            "rows": result.rows}
 
 
 def markdown(result: BenchResult) -> str:

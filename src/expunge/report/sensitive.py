@@ -47,14 +47,12 @@ def sensitive_names(concepts: Iterable[str]) -> bool:
 
 def sensitive_bench(result: BenchResult) -> bool:
     """Whether one of a bench's concepts is explicit or violent."""
-    named = [name for column in result.settings.get("concepts", []) for name in _names(column.get("concept", ()))]
-    return sensitive_names([*named, *result.concepts])
+    return sensitive_names([*(name for column in result.columns for name in column.concept), *result.concepts])
 
 
 def sensitive_sequence(result: SequenceResult) -> bool:
     """Whether one of a sequence's concepts is explicit or violent, one that was withdrawn included."""
-    named = [name for item in result.settings.get("requests", []) for name in _names(item.get("concept", ()))]
-    return sensitive_names([*named, *result.concepts])
+    return sensitive_names([*(name for item in result.requests for name in item.concept), *result.concepts])
 
 
 def redacted_bench(result: BenchResult) -> BenchResult:
@@ -73,10 +71,6 @@ def redacted_sequence(result: SequenceResult) -> SequenceResult:
 
 def _without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {key: LEFT_OUT if key in names and value else value for key, value in values.items()}
-
-
-def _names(names: Any) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def redacted(evaluation: Evaluation) -> Evaluation:
