@@ -4,8 +4,8 @@
 
 Each run is a command of its own with one thread a process, and one process is launched as several are. Runs take turns,
 so that whatever else the machine does falls on both. A cache of their own is empty at each begin. What takes the same
-time however many there are is told apart: each process loads Python, the libraries and the model (`start`, measured on
-a run that does nothing else), so the ratio is given of whole commands and of the work alone.
+time however many there are is told apart: the launcher, Python, the libraries and the model (`start`, measured on a
+launch that does nothing else), so the ratio is given of whole commands and of the work alone.
 
 Results are compared: an attack's and an evaluation's records but for times, an edit by its weights.
 """
@@ -41,6 +41,8 @@ def main() -> None:
     options.add_argument("--repeats", type=int, default=2)
     options.add_argument("--only", choices=("attack", "evaluate", "erase"))
     asked = options.parse_args()
+    if asked.processes < 2:
+        raise SystemExit("one process against itself; --processes 2 or more")
     print(f"{machine()}; {asked.repeats} repeats, one thread a process")
     with tempfile.TemporaryDirectory() as folder:
         patch = Path(folder) / "patch"
@@ -71,19 +73,15 @@ def row(verb: str, command: Sequence[str], folder: Path, processes: int, repeats
 
 def ran(count: int, command: Sequence[str], cache: Path) -> float:
     """Wall time of a command in so many processes; without one, of opening the embedded model in them."""
-    what = ["-m", "expunge", *command] if command else ["-c", "import expunge.unlearn.erase; import expunge; "
-                                                        "expunge.load('embedded')"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count)]
+    opening = cache.with_suffix(".py")
+    opening.write_text("import expunge.unlearn.erase, expunge\nexpunge.load('embedded')\nexpunge.runtime.current()\n",
+                       encoding="utf-8")
+    what = ["-m", "expunge", *command] if command else [str(opening)]
     began = time.monotonic()
-    if not command:  # the launcher takes no code: one process each, at once
-        waiting = [subprocess.Popen([sys.executable, *what], env=_environment(cache)) for _ in range(count)]
-        for process in waiting:
-            if process.wait():
-                raise SystemExit("the model cannot be opened")
-        return time.monotonic() - began
-    done = subprocess.run([*launcher, *what], env=_environment(cache), capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(count), *what],
+                          env=_environment(cache), capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} in {count} processes ended with {done.returncode}:\n{done.stderr}")
+        raise SystemExit(f"{' '.join(what)} in {count} processes ended with {done.returncode}:\n{done.stderr}")
     return time.monotonic() - began
 
 

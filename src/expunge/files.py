@@ -342,11 +342,12 @@ def unsealed_line(line: str | bytes) -> Any:
     return value
 
 
-def mend_lines(path: Path, head: int = 0) -> None:
-    """Take damaged lines out of a file of sealed ones, with one warning, so that what they kept is made again.
+def mend_lines(path: Path, head: int = 0, fate: str = "what they kept is made again") -> None:
+    """Take damaged lines out of a file of sealed ones, with one warning.
 
     Args:
         head: so many lines at its beginning are none of them, and stay.
+        fate: what the warning says of what they kept.
 
     Raises:
         StorageError: it cannot be written anew.
@@ -354,7 +355,7 @@ def mend_lines(path: Path, head: int = 0) -> None:
     damaged = {start for place, (start, line) in enumerate(whole_lines(path)) if place >= head and _is_damaged(line)}
     if not damaged:
         return
-    log.warning("%s has damaged lines (%d); what they kept is made again", path, len(damaged))
+    log.warning("%s has damaged lines (%d); %s", path, len(damaged), fate)
 
     def write(file: Path) -> None:
         with file.open("wb") as mended:
@@ -392,10 +393,14 @@ def read_sealed_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _check_seal(value: dict[str, Any]) -> None:
-    """Take the seal off, if there is one. ValueError: it is another object's."""
+    """Take the seal off, if there is one. ValueError: it is another object's, or goes by another name."""
     seal = value.pop(_SEAL, None)
     if seal is not None and seal != _sealed(value):
         raise ValueError("what it holds is not what was written")
+    if seal is None and value:
+        *others, (_, last) = value.items()
+        if isinstance(last, str) and last == _sealed(dict(others)):
+            raise ValueError("its digest has lost its name")
 
 
 def _sealed(value: Mapping[str, Any]) -> str:

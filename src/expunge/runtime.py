@@ -1,8 +1,9 @@
 """Where work runs: device, number type, processes. The only module that knows accelerate.
 
 Item i of what is shared out goes to rank i mod count. Where the shape of a batch decides how its results round, whole
-batches are the items (`models.cache`), so what is computed does not depend on how many processes there are. accelerate
-is imported only when several processes were launched (`torchrun`, `accelerate launch`): one pays nothing for it.
+batches are the items (`models.cache`), so what is computed does not depend on how many processes there are. Training
+shares rows instead (`unlearn.shared_rows`), and rounds otherwise for each number of processes. accelerate is imported
+only when several processes were launched (`torchrun`, `accelerate launch`): one pays nothing for it.
 """
 
 from __future__ import annotations
@@ -85,7 +86,6 @@ class Runtime:
         pairs = sorted((json.loads(line) for line in lines), key=lambda pair: pair[0])
         return [record for _, record in pairs]
 
-
     def stacked(self, mine: torch.Tensor) -> torch.Tensor:
         """Every process's tensor (n, ...), in their order: (count * n, ...), on every process; no gradient."""
         if self.count == 1:
@@ -106,13 +106,14 @@ class Runtime:
             total: torch.Tensor = reduce(mine, "sum")
         return total
 
-    def one_of(self, flag: bool) -> bool:
-        """Whether the flag is set in one process at least; the same on every process."""
+    def any_of(self, *flags: bool) -> tuple[bool, ...]:
+        """Of each flag, whether it is set in one process at least; the same on every process."""
         if self.count == 1:
-            return flag
+            return flags
         import torch
 
-        return bool(self.summed(torch.tensor([float(flag)], device=self.device)) > 0)
+        return tuple(bool(count > 0) for count in self.summed(torch.tensor(flags, dtype=torch.float32,
+                                                                           device=self.device)))
 
 
 @contextmanager
@@ -120,13 +121,16 @@ def _with_the_others() -> Iterator[None]:
     """Inside, all processes exchange something.
 
     Raises:
-        ResourceError: one of them is gone.
+        ResourceError: it failed, as it does where one of them is gone.
     """
     try:
         yield
     except RuntimeError as error:  # torch.distributed has no class of its own for it on every backend
-        raise ResourceError(f"another process of this launch is gone ({error})",
-                            remedy="see what it said; the same command goes on from what was kept") from error
+        if exhausted(error) is not None:
+            raise
+        raise ResourceError(f"nothing can be exchanged with the other processes of this launch ({error})",
+                            remedy="see what they said, one may be gone; the same command goes on from what was kept"
+                            ) from error
 
 
 def current(device: str = "auto") -> Runtime:
@@ -164,6 +168,11 @@ def first() -> bool:
 def launched() -> int:
     """How many processes a launcher (`torchrun`, `accelerate launch`) started together; 1 without one, and `apart`."""
     return 1 if _APART.get() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def neighbours() -> int:
+    """How many processes of this launcher are on this machine, this one included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """The one optimisation loop: steps that seed themselves, checkpoints that survive a kill.
 
 A step draws all its randomness from its own number, so a run that is killed and started again ends at the same
-weights as one that was left alone: to the last bit on the same kind of machine with as many threads, for kernels round
-by how they split their work. Checkpoints are safetensors, written beside and renamed into place.
+weights as one that was left alone: to the last bit on the same kind of machine with as many threads and processes, for
+kernels round by how they split their work. Checkpoints are safetensors, written beside and renamed into place.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from expunge import untrusted
-from expunge.errors import ExpungeError, ModelError, TrainingError
+from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
 from expunge.files import read_sealed_tensors, write_sealed_tensors
 from expunge.interrupts import noted_between_steps
 from expunge.resume import Inputs, damaged
@@ -91,6 +91,8 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
         history, earlier = _load(checkpoint, under, state, optimizers)
         start -= earlier
     kept = len(history)
+    if processes is not None:
+        _begin_alike(processes, under, kept)
     try:
         with noted_between_steps(wait=checkpoint is not None) as interrupted:
             for number in range(kept, steps):
@@ -107,10 +109,10 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
                                         + (f"; the checkpoint holds step {kept}" if kept else ""))
                 history.append(losses)
                 stopped = progress is not None and _stops(progress, number + 1, steps, losses)
-                stopped = stopped or interrupted() is not None
-                if processes is not None:
-                    stopped = processes.one_of(stopped)
-                if checkpoint and (stopped or time.monotonic() - saved > every):
+                stopped, due = stopped or interrupted() is not None, time.monotonic() - saved > every
+                if processes is not None:  # clocks and signals are each one's own
+                    stopped, due = processes.any_of(stopped, due)
+                if checkpoint and (stopped or due):
                     if writes:
                         _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
                     saved, kept = time.monotonic(), number + 1
@@ -124,6 +126,16 @@ def run_loop(step: StepFn, steps: int, state: Mapping[str, Tensor], optimizers: 
     if checkpoint and writes:
         _save(checkpoint, under, state, optimizers, history, time.monotonic() - start)
     return Trained(history, time.monotonic() - start)
+
+
+def _begin_alike(processes: Runtime, under: Inputs, kept: int) -> None:
+    """ConfigError in every process: they were started otherwise, or see different checkpoints."""
+    starts = processes.gather({processes.rank: [under.digest, kept]})
+    if any(start != starts[0] for start in starts):
+        same = all(digest == starts[0][0] for digest, _ in starts)
+        raise ConfigError(f"the processes of one launch begin at steps {', '.join(str(step) for _, step in starts)}"
+                          if same else "the processes of one launch train under different settings",
+                          accepted="the same command, and one folder that all of them see")
 
 
 def _stops(progress: Progress, done: int, steps: int, losses: Losses) -> bool:

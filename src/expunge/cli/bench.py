@@ -195,6 +195,7 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
 
 def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     """The settings as YAML (the file of the same bench), what is left and how long it takes as comments."""
+    from expunge import runtime
     from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
     from expunge.bench.forecast import estimated
     from expunge.cli.progress import span
@@ -206,7 +207,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     cells = chosen_cells(planned_cells(settings, model, world.completes, world.prompts, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)
-    forecast = estimated(cells, settings, model, world.prompts)
+    with runtime.apart():  # a cell is made by one process
+        forecast = estimated(cells, settings, model, world.prompts)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),
              f"# {forecast.cells} cells, {forecast.made} of them made, {forecast.failed} failed"]
     lines += [f"# {label}: not known beforehand" if seconds is None else

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from expunge.runtime import first
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -28,8 +30,9 @@ def visible(text: str) -> str:
 
 
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a line."""
-    click.echo(visible(str(text)), err=err, nl=nl)
+    """Print a line; of several processes of a launcher one does, and each its errors."""
+    if err or first():
+        click.echo(visible(str(text)), err=err, nl=nl)
 
 
 def visible_console(**options: Any) -> Console:

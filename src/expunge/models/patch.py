@@ -86,7 +86,8 @@ class Patch:
     def of(cls, tensors: Mapping[str, Tensor], *, model: Base, request: Request, method: str,
            settings: Mapping[str, Any], seed: int, losses: Mapping[str, list[float]] | None = None,
            seconds: float = 0.0, steps: int = 0, texts: Mapping[str, Sequence[str]] | None = None,
-           left_out: Mapping[str, str] | None = None, kind: Kind = "replace", scale: float = 1.0) -> Patch:
+           left_out: Mapping[str, str] | None = None, kind: Kind = "replace", scale: float = 1.0,
+           processes: int = 1) -> Patch:
         """A patch of `model` from `tensors` as its kind has them; hashes, versions and date are filled in.
 
         They stay in their number type, if it is one of `NUMBERS` and the same for all; else float32.
@@ -111,7 +112,7 @@ class Patch:
                          tensors=tuple(sorted(values)), tensors_hash=_content(values, kind, scale),
                          texts_hash=_texts_hash(by_use), left_out=dict(left_out or {}), seed=seed,
                          versions=runtime.versions(), losses=dict(losses or {}), seconds=seconds, steps=steps,
-                         created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+                         processes=processes, created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
         return cls(values, card, by_use)
 
     def save(self, path: str | Path) -> Path:

@@ -99,7 +99,7 @@ def _bare_result(part: Path) -> int:
 def _bare_attempts(part: Path) -> int:
     count = 0
     for file in sorted(part.glob(ATTEMPTS)):
-        mend_lines(file, head=1)  # a damaged line goes with the texts that it may hold
+        mend_lines(file, head=1, fate="they are deleted with the texts that they may hold")
         head, *lines = read_lines(file)
         kept = [sealed_line(_without_texts(unsealed_line(line))) for line in lines]
         bare_head = {"fingerprint": untrusted.json_in(head).get("fingerprint", "")}  # the inputs hold prompts

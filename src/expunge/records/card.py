@@ -77,7 +77,8 @@ class PatchCard(Record):
         seed: the run's seed.
         versions: of expunge, torch, diffusers, transformers.
         losses: first, last and a thinned series, by name.
-        seconds: wall time of training; steps: optimisation steps done.
+        seconds: wall time of training; steps: optimisation steps done; processes: how many took them together, which
+            decides last digits.
         created: ISO 8601, UTC.
         origin: where the request comes from; None where nobody said.
     """
@@ -109,14 +110,17 @@ class PatchCard(Record):
     losses: dict[str, list[float]] = {}
     seconds: float = 0.0
     steps: int = 0
+    processes: int = 1
     created: str = ""
     origin: Origin | None = None
 
     @model_serializer(mode="wrap")
     def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without an origin that nobody told: the digests of earlier cards stay."""
+        """Without an origin that nobody told, and without the number of a single process: the digests of earlier cards
+        stay."""
         values: dict[str, Any] = write(self)
-        return {key: value for key, value in values.items() if key != "origin" or value is not None}
+        usual = {"origin": None, "processes": 1}
+        return {key: value for key, value in values.items() if key not in usual or value != usual[key]}
 
     @property
     def keeps(self) -> bool:

@@ -52,8 +52,11 @@ def begin(served: Served, shown: Shown, asked: Sample) -> dict[str, Any]:
     """
     folder = served.run(asked.run, "evaluation").folder
     prompts = served.world.prompts  # a model that is loaded for it keeps nobody waiting
-    with in_turn(folder, LABELS_LOCK):
-        labels, mine = _sheet(folder, asked, prompts)
+    labels = _labels(folder, EVALUATIONS.read(folder))
+    mine = _of(labels, asked)
+    if mine is None:
+        with in_turn(folder, LABELS_LOCK):
+            labels, mine = _sheet(folder, asked, prompts)
     return {"run": asked.run, "question": mine.question, "person": mine.person, "seed": mine.seed,
             "count": mine.count, "answers": [label.answer for label in mine.labels],
             "pictures": [_picture(shown, label) for label in mine.labels], "summary": summary(labels, mine),
@@ -104,18 +107,29 @@ def _sheet(folder: Path, asked: Sample, asks: Prompts) -> tuple[Labels, Labellin
     """All labels of an evaluation, and the labelling among them that is asked for; a new one is written down at once,
     so that a page that is opened again goes on with the same pictures."""
     evaluation = EVALUATIONS.read(folder)
+    labels = _labels(folder, evaluation)
+    mine = _of(labels, asked)
+    if mine is None:
+        mine = _sampled(folder, evaluation, asked, asks)
+        labels = labels.model_copy(update={"people": (*labels.people, mine)})
+        _write(folder, labels)
+    return labels, mine
+
+
+def _labels(folder: Path, evaluation: Evaluation) -> Labels:
+    """All labels of an evaluation."""
     labels = LABELS.read(folder) if LABELS.at(folder) else Labels(
         concept=", ".join(evaluation.card.request.concepts), model_hash=evaluation.model_hash,
         patch_hash=evaluation.card.tensors_hash)
     if labels.patch_hash != evaluation.card.tensors_hash:
         raise ConfigError(f"{folder / LABELS.name} is about another edit", accepted="labels of this evaluation",
                           remedy="move that file away to begin anew")
-    mine = next((one for one in labels.people if _same(one, asked)), None)
-    if mine is None:
-        mine = _sampled(folder, evaluation, asked, asks)
-        labels = labels.model_copy(update={"people": (*labels.people, mine)})
-        _write(folder, labels)
-    return labels, mine
+    return labels
+
+
+def _of(labels: Labels, asked: Sample) -> Labelling | None:
+    """The labelling that is asked for, where there is one."""
+    return next((one for one in labels.people if _same(one, asked)), None)
 
 
 def _write(folder: Path, labels: Labels) -> None:

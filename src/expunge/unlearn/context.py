@@ -63,8 +63,9 @@ class TrainContext:
         if self.student.encoder_hash == self.teacher.encoder_hash:
             return known
         with torch.no_grad():
-            for text in {*prompts} - self.own_text.keys():
-                self.own_text[text] = self.student.encode([text])
+            for text in dict.fromkeys(prompts):
+                if text not in self.own_text:
+                    self.own_text[text] = self.student.encode([text])
         return Conditioning.cat(self.own_text[text] for text in prompts)
 
     def null(self) -> Conditioning:

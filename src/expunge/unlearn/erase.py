@@ -56,7 +56,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
         out: folder for the patch; a run that was killed goes on from there when it is started again. Under a launcher
-            the first process writes there, and every one returns the patch.
+            the first process writes there, and every one returns the patch, so every one must call it; inside
+            `runtime.apart()` a process erases for itself.
         progress: called with (done, total, losses); without losses while work before the first step is done.
         own_look: whether the edit looks at itself when it is done, and says in its card whether the concept is still
             there (`look.look`: a dozen images of few steps).
@@ -72,8 +73,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
     chosen = resolve_method(method, settings, model)
-    if not isinstance(chosen, Recipe):
-        runtime.one_process(f"the method {method}", "start it without the launcher: it does not train by steps")
+    _check_processes(method, chosen)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
@@ -95,7 +95,19 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     if folder is not None and checkpoint is not None and runtime.current().main:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
+    runtime.current().barrier()  # nobody goes on to read what is not there yet
     return patch
+
+
+def _check_processes(method: str | Method, chosen: Method) -> None:
+    """UserError: several processes, for a method that one does all of in each."""
+    if not isinstance(chosen, Recipe):
+        runtime.one_process(f"the method {_named(method)}, which does not train by steps,",
+                            "start it without the launcher")
+
+
+def _named(method: str | Method) -> str:
+    return method if isinstance(method, str) else getattr(method, "name", repr(method))
 
 
 @contextmanager
@@ -157,12 +169,12 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
         UserError: as `erase`, before any computing.
     """
     chosen = resolve_method(method, settings, model)
+    _check_processes(method, chosen)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
     request, too_long = fitting(model, asked)
-    name = method if isinstance(method, str) else getattr(method, "name", repr(method))
-    fields: dict[str, Any] = {"method": name, "model": model.name, "request": request.model_dump(mode="json"),
+    fields: dict[str, Any] = {"method": _named(method), "model": model.name, "request": request.model_dump(mode="json"),
                               "chosen": [*(one.words for one in found),
                                          *(f"not trained on: {text!r} ({why})" for text, why in too_long.items())],
                               "seed": seed}

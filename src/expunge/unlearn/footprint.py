@@ -27,6 +27,7 @@ from expunge.models.lora import with_adapters
 from expunge.models.model import Model
 from expunge.models.scope import full_names
 from expunge.models.text import Tokens
+from expunge.runtime import neighbours
 
 ROLES: tuple[Role, ...] = ("denoiser", "text", "autoencoder")
 LARGE = 2**28
@@ -57,12 +58,12 @@ class Footprint:
 
 
 def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: int, pools: int = 0,
-              gradients: int = 1, text: bool = True) -> Footprint:
+              gradients: int = 1, sums: int = 0, text: bool = True) -> Footprint:
     """Of a run that changes the weights of these full names, by a LoRA of that rank or, None, themselves.
 
     Args:
         batch: points of a step's largest loss. pools: half-way samples that are kept, with their targets.
-        gradients: how many gradients an update has at once.
+        gradients: how many gradients an update has at once. sums: how many more while processes add theirs up.
         text: whether the text encoders are in memory while it trains.
     """
     sizes = {role: sum(model.sizes_of(role).values()) for role in ROLES}
@@ -74,7 +75,7 @@ def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: 
     latent = 4 * model.initial_noise([0]).numel()
     originals = sum(p.nbytes for p in weights.values() if p.dtype == torch.float32) if rank is None else 0
     parts = {"weights": there, "what trains": copies, "originals": originals,
-             "gradients": 4 * trained * gradients, "optimizer": 8 * trained,
+             "gradients": 4 * trained * (gradients + sums), "optimizer": 8 * trained,
              "activations": _kept(model, weights, rank, batch, cond), "samples and prompts": pools * (2 * latent + row)}
     whole = sum(sizes.values())
     return Footprint(parts, {
@@ -175,7 +176,10 @@ def check_room(needed: Footprint, device: torch.device, remedy: str) -> None:
 
 
 def room(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not tell."""
+    """Bytes that are free on a device for this process; None where the system does not tell.
+
+    Processes of one launcher that compute on the same machine's processor have the same share of its memory each.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:
@@ -183,4 +187,4 @@ def room(device: torch.device) -> int | None:
     except OSError:
         return None
     told = next((line for line in lines if line.startswith("MemAvailable:")), None)
-    return None if told is None or device.type != "cpu" else 1024 * int(told.split()[1])
+    return None if told is None or device.type != "cpu" else 1024 * int(told.split()[1]) // neighbours()

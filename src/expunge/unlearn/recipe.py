@@ -275,15 +275,17 @@ class Recipe(Settings):
         what, counted (`footprint`).
 
         These are real steps of all the parts; the weights are put back afterwards, bit for bit, and every other tensor
-        that moves is let go, so that a run after it is what it would have been.
+        that moves is let go, so that a run after it is what it would have been. Under a launcher every process measures
+        a run by itself alone.
         """
         model = model.sized(self.size)
         names = tuple(self.check(model, request))
+        alone = Runtime(model.device)  # each process rehearses by its own clock, so none may wait for another
         needed, stages, keeping = self.footprint(model, names), Rehearsal(), self.keeping(model, request)
         begun = self._beginning(model, request, 0)
         with (self._in_memory(model, names, keeping.request), self._changing(model, self._weights(model, None), 0)
               as change, memory_for("the beginning of a run", SMALLER)):
-            context = self._context(model, change, keeping.request, 0, None, stages, runtime.current())
+            context = self._context(model, change, keeping.request, 0, None, stages, alone)
             begun.put_into(change.params)
             step, _, _ = self._parts(context, change.params, None)
             middle = self.steps // 2  # where what begins after some steps has begun
@@ -294,15 +296,19 @@ class Recipe(Settings):
                 "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
                             "comes before them"}
 
-    def footprint(self, model: Model, names: Collection[str]) -> Footprint:
-        """Memory of a run that changes these weights (full names), by part; counted, and no step is computed."""
+    def footprint(self, model: Model, names: Collection[str], processes: int = 1) -> Footprint:
+        """Memory of a run that changes these weights (full names), by part; counted, and no step is computed.
+
+        Of each of several processes, which has its share of the rows.
+        """
         model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
         pools = sum(getattr(source, "kept_latents", 0) for source, _ in parts)
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         with checkpointed(model.network, self.checkpointing):
-            return footprint(model, names, self.lora_rank, batch=max(batch for _, batch in parts), pools=pools,
-                             gradients=both, text=not self._unloads(model, names))
+            return footprint(model, names, self.lora_rank, batch=-(-max(batch for _, batch in parts) // processes),
+                             pools=pools, gradients=both, sums=2 if processes > 1 else 0,
+                             text=not self._unloads(model, names))
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
@@ -330,8 +336,10 @@ class Recipe(Settings):
         names = tuple(self.check(model, request, past))
         model = model.sized(self.size)
         began, processes = time.monotonic(), runtime.current()
+        if past is not None:
+            runtime.one_process("training that holds on to earlier edits", "start it without the launcher")
         if sum(model.sizes_of("denoiser", "text").values()) >= LARGE:
-            check_room(self.footprint(model, names), model.device, MEMORY_ADVICE)
+            check_room(self.footprint(model, names, processes.count), model.device, MEMORY_ADVICE)
         keeping = self.keeping(model, request, past)
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
@@ -349,7 +357,7 @@ class Recipe(Settings):
         patch = Patch.of(made.tensors, model=model, request=request, method=self.name, kind=made.kind, scale=made.scale,
                         settings=self.model_dump(mode="json"), seed=seed, losses=thinned(trained.losses),
                         seconds=round(trained.seconds, 2), steps=len(trained.losses),
-                        texts=texts, left_out=keeping.left_out)
+                        texts=texts, left_out=keeping.left_out, processes=processes.count)
         if len({*processes.gather({processes.rank: patch.hash})}) > 1:
             raise TrainingError(f"{processes.count} processes that trained one edit hold different weights",
                                 accepted="the same machine and versions for every process",

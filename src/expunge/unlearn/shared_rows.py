@@ -1,14 +1,16 @@
 """Training in several processes: each computes its share of a batch's rows, forward and backward.
 
-A process asks the networks about every N-th block of rows alone, and all of them put their blocks together, so that
-each has the whole output and computes the whole loss. Backward, each takes its own rows of the loss's gradient through
+A process asks the networks about one of N blocks of rows, and all of them put their blocks together, so that each has
+the whole output and computes the whole loss. Backward, each takes its own rows of the loss's gradient through
 the networks, and what that gives to weights and inputs is added up over the processes:
 
     out = gather_r f(x[rows of r]; w),    dL/dw = sum_r (dL/dout)[rows of r] . df(x[rows of r])/dw.
 
-So every process holds the same losses, gradients and weights, and nothing that is made of a prediction (objectives,
-attackers, discriminators, gradient surgery, tables of the frozen teacher) knows of the others. One process computes the
-same sums in another order: results differ in the last digits.
+So every process holds the same losses, gradients and weights (on machines alike, whose kernels give the same bits
+twice), and nothing that is made of a prediction (objectives, attackers, discriminators, gradient surgery, tables of the
+frozen teacher) knows of the others. One process computes the same sums in another order: results differ in the last
+digits. Every part must ask the networks the same questions in the same order in every process: none may decide by a
+clock, by the order of a set, or by what is on one machine alone.
 
 Differs from torch's DistributedDataParallel: that gives each process a loss of its own and takes their mean, which is
 wrong for losses that are no mean over rows, and reduces only what `backward` leaves in `grad`.
