@@ -3,7 +3,8 @@
     python benchmarks/claims.py [--methods runs/bench-methods] [--steering runs/bench-steering]
 
 reads the records of `expunge bench benchmarks/methods.yaml` and `expunge bench benchmarks/steering.yaml` (by default
-those in benchmarks/records, from which docs/measured.md has its verdicts) and prints a Markdown table. A claim holds
+those in benchmarks/records: ten concepts, and the older steering bench; `--methods benchmarks/records/methods.json.xz`
+gives the verdicts of docs/measured.md) and prints a Markdown table. A claim holds
 ("yes") where the difference that it speaks of has a 95% interval beyond zero on the claimed side, does not ("no") where
 it lies beyond zero on the other side, and else "cannot be told". Erasure is called equal only where the interval of the
 difference lies within `EQUAL` of zero. Nothing is corrected for how many claims there are.
@@ -63,7 +64,7 @@ class Bench:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--methods", type=Path, default=RECORDS / "methods.json.xz")
+    parser.add_argument("--methods", type=Path, default=RECORDS / "methods-ten.json.xz")
     parser.add_argument("--steering", type=Path, default=RECORDS / "steering.json.xz")
     options = parser.parse_args()
     methods, steering = Bench(options.methods), Bench(options.steering)
