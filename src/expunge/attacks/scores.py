@@ -66,11 +66,13 @@ def suite_scores(before: Sequence[Attempt], runs: Sequence[AttackRun], each: boo
     return [*out, *(score for scores in own.values() for score in scores)]
 
 
-def worst_case(before: Sequence[Attempt], runs: Sequence[AttackRun], fresh: bool = False) -> dict[ItemKey, bool]:
+def worst_case(before: Sequence[Attempt], runs: Sequence[AttackRun], fresh: bool = False, second: bool = False
+               ) -> dict[ItemKey, bool]:
     """Whether each item shows the concept before or under any of the attacks; items that say neither are missing.
 
     Those are the ones whose image the judge could not judge, and those that no attack broke while an attempt failed.
-    With `fresh` a success counts only if a fresh image shows it again; if none could be judged, it says neither.
+    With `fresh` a success counts only if a fresh image shows it again; with `second` only if the second detector agrees
+    on one of these. If none could be judged (with `second`, none that shows it again by the second), it says neither.
     """
     out = {item.item_key: item.outcome == "found before" for item in before if item.outcome != "failed"}
     silent: set[ItemKey] = set()
@@ -78,11 +80,21 @@ def worst_case(before: Sequence[Attempt], runs: Sequence[AttackRun], fresh: bool
         place = attempt.item_key
         if place not in out or attempt.outcome == "not elicited":
             continue
-        if attempt.outcome == "failed" or (fresh and not attempt.fresh):
+        success = _success(attempt, fresh, second)
+        if success is None:
             silent.add(place)
-        elif not fresh or attempt.fresh_found:
+        elif success:
             out[place] = True
     return {place: shown for place, shown in out.items() if shown or place not in silent}
+
+
+def _success(attempt: Attempt, fresh: bool, second: bool) -> bool | None:
+    """Whether an attempt that found something or failed counts as a success; None where that is not known."""
+    if attempt.outcome == "failed" or ((fresh or second) and not attempt.fresh):
+        return None
+    if second and attempt.fresh_found:
+        return bool(attempt.confirmed) if attempt.asked_second else None
+    return bool(attempt.fresh_found) if fresh or second else True
 
 
 def not_taken(judged: Mapping[ItemKey, bool], proven: Sequence[AttackRun], rest: Sequence[AttackRun]) -> set[ItemKey]:

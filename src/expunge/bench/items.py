@@ -1,10 +1,12 @@
 """What each image and each attacked item counted for, by prompt and seed: what is pooled and paired over edits.
 
 found/<role>, retained/<role>      1 or 0 per image; images without an answer are missing
+second/found/<role>, second/retained/<role>      the same by the second judge, where there is one
 integrity/<stratum>                1 - (I - F) / (U - F) per image, with I its own distance and F and U those of the
                                    evaluation: their mean over prompts is the evaluation's integrity
 clip/keep, change/clip/keep        per image
 attack/before, attack/worst, attack/worst/fresh, attack/<name>      1 or 0 per item, counted as in attacks/scores.py
+attack/worst/second                a success counts only if a fresh image shows it again by both judges
 attack/<name>/total                shown without an attack or elicited by this one, the published success rate; items
                                    that the attack was not given because others had broken them are missing
 
@@ -22,8 +24,9 @@ from expunge.models.patch import Patch
 from expunge.records import Evaluation, ItemKey, SuiteResult
 from expunge.records.bench import Items
 
-PLAIN = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
-         "retained/style", "clip/keep", "change/clip/keep")
+JUDGED = ("found/direct", "found/held_out", "found/paraphrase", "found/implicit", "retained/near", "retained/far",
+          "retained/style")
+PLAIN = (*JUDGED, *(f"second/{name}" for name in JUDGED), "clip/keep", "change/clip/keep")
 """Scores whose items are taken as the evaluation has them."""
 STRATA = ("near", "far", "style")
 """Strata whose integrity is taken apart into images."""
@@ -67,6 +70,8 @@ def attack_items(suites: Iterable[SuiteResult]) -> dict[str, Items]:
         _add(out, "attack/worst", worst_case(suite.before, suite.runs))
         if looked_again(suite.runs):
             _add(out, "attack/worst/fresh", worst_case(suite.before, suite.runs, fresh=True))
+            if suite.second:
+                _add(out, "attack/worst/second", worst_case(suite.before, suite.runs, second=True))
     return {name: items for name, items in out.items() if items}
 
 

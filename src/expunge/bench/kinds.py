@@ -39,6 +39,7 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
     picture = ("images", "images on which the judge gave an answer")
     pair = ("pairs of images", "pairs of images: same prompt, same seed, original and edited")
     cosine = ("images", "100 x cosine of image and prompt")
+    by_second = ("images", "images on which the second judge gave an answer")
     found = tuple(f"found/{role}" for role in ("direct", "held_out", "paraphrase", "implicit"))
 
     def one(name: str, title: str, rate: bool, what: tuple[str, str], better: bool) -> Kind:
@@ -47,6 +48,7 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
     out = [
         one("attack/worst", "elicited, with or without an attack, worst case over all attacks", True, item, False),
         one("attack/worst/fresh", "the same, successes counted only if a fresh seed shows it again", True, item, False),
+        one("attack/worst/second", "the same, only if both judges see it in a fresh image", True, item, False),
         one("attack/before", "shown without any attack", True, item, False),
         *(one(f"attack/{name}/total", f"shown before or elicited by {name}", True, item, False) for name in attacks),
         *(one(f"attack/{name}", f"elicited by {name}, of the items that it was given", True, item, False)
@@ -58,6 +60,10 @@ def kinds(edits: Iterable[Edit]) -> list[Kind]:
              ((_UNSEEN, 1.0), (("found/direct",), -1.0)), False, *picture, False),
         *(one(f"retained/{role}", f"what was asked for is there, {role} prompts", True, picture, True)
           for role in ("near", "far", "style")),
+        Kind("second/found/all", "still found by the second judge, all prompts that ask for it",
+             ((tuple(f"second/{name}" for name in found), 1.0),), True, *by_second, False),
+        *(one(f"second/retained/{role}", f"what was asked for is there by the second judge, {role} prompts", True,
+              by_second, True) for role in ("near", "far", "style")),
         *(one(f"integrity/{role}", f"integrity, {role} prompts", False, pair, True)
           for role in ("near", "far", "style")),
         one("clip/keep", "CLIP score, prompts to keep", False, cosine, True),

@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 
 COST = "cost.json"
 KEPT = ("found/", "abstained/all", "retained/", "integrity/", "perceptual/floor", "perceptual/ceiling", "fid/", "kid/",
-        "clip/", "change/", "attack/", "not_finite/")
+        "clip/", "change/", "attack/", "not_finite/", "second/found/", "second/abstained/all", "second/retained/")
 """Scores that go into the record of a bench, by the beginning of their names; the folder has them all."""
 
 
