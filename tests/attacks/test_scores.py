@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from expunge.attacks.reliability import attack_warnings
-from expunge.attacks.scores import TAKEN, legacy_rate, suite_scores
+from expunge.attacks.scores import TAKEN, legacy_rate, suite_scores, worst_case
 from expunge.metrics.statistics import wilson
 from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, SuiteResult
 
@@ -135,3 +135,14 @@ def test_items_that_an_attack_without_evidence_took_are_not_counted_as_not_elici
     every = proven.model_copy(update={"attempts": tuple(tries("s", dict.fromkeys(range(40), "not elicited")))})
     assert value(suite_scores(before, [wild, every]), "attack/worst/evidence") == (0, 40), "all were given"
     assert value(suite_scores(before, [wild]), "attack/worst/evidence") == (0, 2), "no other attack took part"
+
+
+def test_by_both_judges_a_success_counts_where_they_agree_on_a_fresh_image() -> None:
+    found = {place: {"fresh": 2, **counts} for place, counts in {
+        2: {"fresh_found": 2, "asked_second": 2, "confirmed": 1}, 3: {"fresh_found": 1, "asked_second": 1, "confirmed": 0},
+        4: {"fresh_found": 0, "asked_second": 0, "confirmed": 0}, 5: {"fresh_found": 2, "asked_second": 0, "confirmed": 0},
+        6: {"fresh": 0}}.items()}
+    run = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "found", **counts) for seed, counts in found.items())})
+    shown = {place[1]: value for place, value in worst_case(BEFORE, [run], second=True).items()}
+    assert shown == {0: True, 2: True, 3: False, 4: False, 7: False, 8: False, 9: False}  # of 5 and 6 nobody knows
+    assert {place[1] for place, value in worst_case(BEFORE, [run], fresh=True).items() if value} == {0, 2, 3, 5}

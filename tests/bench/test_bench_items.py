@@ -57,6 +57,8 @@ def test_items_of_attacks_add_up_to_their_scores_and_failed_ones_count_neither_w
                                 ("two", [("c", "found", 0), ("e", "not elicited")]))]
     suite = SuiteResult(request=Request(concept="x", prompts=("x",)), model="m", model_hash="h", sampler=Sampler(),
                         judge="j", before=tuple(before), runs=tuple(runs))
+    assert "attack/worst/second" not in attack_items([suite])
+    assert "attack/worst/second" in attack_items([suite.model_copy(update={"second": "s"})])
     items, scores = attack_items([suite]), {score.name: score for score in suite_scores(before, runs)}
     for name in ("attack/worst", "attack/worst/fresh", "attack/before", "attack/one", "attack/two"):
         assert mean(items[name]) == pytest.approx(scores[name].value)
