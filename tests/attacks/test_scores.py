@@ -138,11 +138,10 @@ def test_items_that_an_attack_without_evidence_took_are_not_counted_as_not_elici
 
 
 def test_by_both_judges_a_success_counts_where_they_agree_on_a_fresh_image() -> None:
-    found = {place: {"fresh": 2, **counts} for place, counts in {
-        2: {"fresh_found": 2, "asked_second": 2, "confirmed": 1}, 3: {"fresh_found": 1, "asked_second": 1, "confirmed": 0},
-        4: {"fresh_found": 0, "asked_second": 0, "confirmed": 0}, 5: {"fresh_found": 2, "asked_second": 0, "confirmed": 0},
-        6: {"fresh": 0}}.items()}
-    run = FIRST.model_copy(update={"attempts": tuple(attempt(seed, "found", **counts) for seed, counts in found.items())})
+    counts = {2: (2, 2, 2, 1), 3: (2, 1, 1, 0), 4: (2, 0, 0, 0), 5: (2, 2, 0, 0), 6: (0, 0, 0, 0)}
+    names = ("fresh", "fresh_found", "asked_second", "confirmed")
+    hits = tuple(attempt(seed, "found", **dict(zip(names, each, strict=True))) for seed, each in counts.items())
+    run = FIRST.model_copy(update={"attempts": hits})
     shown = {place[1]: value for place, value in worst_case(BEFORE, [run], second=True).items()}
     assert shown == {0: True, 2: True, 3: False, 4: False, 7: False, 8: False, 9: False}  # of 5 and 6 nobody knows
     assert {place[1] for place, value in worst_case(BEFORE, [run], fresh=True).items() if value} == {0, 2, 3, 5}

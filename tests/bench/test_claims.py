@@ -44,8 +44,8 @@ SMALL, WIDE, WORSE = gap(0.0, -0.05, 0.05), gap(0.0, -0.3, 0.3), gap(0.2, 0.1, 0
 AHEAD, BEHIND, ALIKE = gap(0.2, 0.1, 0.3), gap(-0.2, -0.3, -0.1), gap(0.1, -0.1, 0.3)
 
 
-@pytest.mark.parametrize(("integrity", "one", "two"), product((AHEAD, BEHIND, ALIKE), (SMALL, WIDE, WORSE),
-                                                              (SMALL, WIDE, WORSE)))
+@pytest.mark.parametrize(("integrity", "one", "two"), [*product((AHEAD, BEHIND, ALIKE), (SMALL, WIDE, WORSE),
+                                                                (SMALL, WIDE, WORSE))])
 def test_ahead_at_equal_erasure_needs_erasure_that_is_shown_to_be_equal(
         claims: ModuleType, integrity: Difference, one: Difference, two: Difference) -> None:
     said = claims.ahead(integrity, [one, two])

@@ -15,8 +15,8 @@ FROZEN = Moved(name="unet/a", frozen=True, largest=0.5, relative=0.1)
 FREE = Moved(name="unet/b", frozen=False, largest=0.5, relative=0.1)
 
 
-@pytest.mark.parametrize(("frozen", "moved", "missing", "added", "differs"), product(
-    (0, 1, 3), ((), (FROZEN,), (FREE,)), ((), ("unet/c",)), ((), ("unet/x",)), ((), ("config.json act_fn: 'x'",))))
+@pytest.mark.parametrize(("frozen", "moved", "missing", "added", "differs"), [*product(
+    (0, 1, 3), ((), (FROZEN,), (FREE,)), ((), ("unet/c",)), ((), ("unet/x",)), ((), ("config.json act_fn: 'x'",)))])
 def test_a_model_passes_only_where_something_was_held_and_nothing_broke(
         frozen: int, moved: tuple[Moved, ...], missing: tuple[str, ...], added: tuple[str, ...],
         differs: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:

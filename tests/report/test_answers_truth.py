@@ -39,7 +39,7 @@ def kept(near: tuple[int, int], far: tuple[int, int]) -> list[Score]:
                           change(f"retained/{role}", counts[0] / counts[1] - 1, 0.04))]
 
 
-@pytest.mark.parametrize(("edited", "original"), itertools.product(FOUND, ORIGINAL))
+@pytest.mark.parametrize(("edited", "original"), [*itertools.product(FOUND, ORIGINAL)])
 def test_gone_is_said_only_where_the_interval_says_it(edited: tuple[int, int] | None, original: tuple[int, int] | None
                                                       ) -> None:
     word = by_question(*found(edited, original))["Is it gone?"].word

@@ -53,7 +53,7 @@ def gap(value: float | None, low: float | None, high: float | None, prompts: int
 COUNTS = (None, 0, 1, 12, 23, 24)
 
 
-@pytest.mark.parametrize(("one", "two", "before"), product(COUNTS, COUNTS, (None, 0, 1, 24)))
+@pytest.mark.parametrize(("one", "two", "before"), [*product(COUNTS, COUNTS, (None, 0, 1, 24))])
 def test_the_headline_calls_a_method_least_elicited_only_where_it_is_told_apart(
         one: int | None, two: int | None, before: int | None) -> None:
     made = result([row("a", one, before if before is None else min(before, one or 0)), row("b", two)])
