@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from colour_world import SMALL, colour_world, edit
 
 from expunge.attacks.scores import suite_scores
-from expunge.bench import memory
 from expunge.bench.items import attack_items, evaluation_items
-from expunge.bench.memory import PeakMemory
 from expunge.evaluation import evaluate
 from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, SuiteResult
 from expunge.records.bench import Items
@@ -77,27 +75,21 @@ def test_attacks_on_several_concepts_are_counted_together() -> None:
     assert items["attack/worst"] == {"a church": {"0": 1.0}, "a bomb": {"0": 0.0}}
 
 
+PEAKS = """
+import numpy as np
+from expunge.bench.memory import PeakMemory
+for count in (1000, 50_000_000, 1000):
+    with PeakMemory() as peak:
+        np.ones(count)
+    print(peak.bytes)
+"""
+
+
 def test_peak_memory_is_that_of_the_work_inside() -> None:
-    with PeakMemory() as small:
-        np.ones(1000)
-    with PeakMemory() as large:
-        np.ones(50_000_000)
-    with PeakMemory() as after:
-        np.ones(1000)
-    if small.bytes is None or large.bytes is None or after.bytes is None:
+    """In a process of its own: another has freed memory that is still resident, and the work inside takes that."""
+    done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
+    if "None" in done.stdout:
         pytest.skip("this system keeps no high-water mark that can be set back")
-    assert large.bytes - small.bytes > 3.5e8
-    assert large.bytes - after.bytes > 3.5e8
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists() or torch.cuda.is_available(), reason="Linux, CPU")
-def test_a_mark_that_stays_where_it_was_is_not_taken_for_the_works_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = {"VmHWM": 3 * 10**9, "VmRSS": 10**9}
-    monkeypatch.setattr(memory, "_status", said.get)
-    with PeakMemory() as peak:
-        said["VmHWM"] = 4 * 10**9
-    assert peak.bytes is None
-    said["VmRSS"] = said["VmHWM"]
-    with PeakMemory() as peak:
-        said["VmHWM"] = 5 * 10**9
-    assert peak.bytes == 5 * 10**9
+    small, large, after = map(int, done.stdout.split())
+    assert large - small > 3.5e8
+    assert large - after > 3.5e8

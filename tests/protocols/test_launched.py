@@ -74,7 +74,7 @@ def test_two_processes_give_the_table_of_one(asked: list[str], tmp_path: Path) -
     assert shares == [8, 6]  # four batches of two rows (the last of one), two images each, and the other the others
 
 
-@pytest.mark.parametrize("words", [["relearn", "patch"], ["erase", "church"],
+@pytest.mark.parametrize("words", [["relearn", "patch"], ["sequence", "requests.yaml"],
                                    ["score", "images", "--protocol", "small.yaml"]])
 def test_a_verb_that_cannot_be_shared_out_says_so_first(words: list[str], monkeypatch: pytest.MonkeyPatch,
                                                         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,7 @@
 """The most memory that a process held during a piece of its work, not since it began.
 
 Linux keeps a high-water mark of the resident pages that can be set back ("5" into /proc/self/clear_refs); accelerators
-keep one of their own. Some kernels take the order and leave the mark where it was, so it is looked at afterwards.
-Elsewhere nothing is known, and nothing is guessed.
+keep one of their own. Elsewhere nothing is known, and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -12,9 +11,6 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
-
-_SLACK = 2**24
-"""Bytes by which the mark may lie above what is resident right after it was set back: each core counts a few pages."""
 
 
 class PeakMemory:
@@ -35,22 +31,20 @@ class PeakMemory:
         if self._cuda:
             self.bytes = int(torch.cuda.max_memory_allocated())
         elif self._reset:
-            self.bytes = _status("VmHWM")
+            self.bytes = _high_water()
 
 
 def _set_back() -> bool:
-    """Whether the mark now lies where the memory is: else the work before would be counted with the work inside."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
-    mark, resident = _status("VmHWM"), _status("VmRSS")
-    return mark is not None and resident is not None and mark - resident <= _SLACK
+    return True
 
 
-def _status(name: str) -> int | None:
+def _high_water() -> int | None:
     try:
-        found = re.search(rf"^{name}:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
+        found = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(encoding="ascii"), re.MULTILINE)
     except OSError:
         return None
     return 1024 * int(found[1]) if found else None
