@@ -2,6 +2,7 @@
 
     python benchmarks/methods_table.py [RECORD]               a bench's folder, or its record, compressed
     python benchmarks/methods_table.py [RECORD] --judges      rates by both judges, on the concepts that have them
+    python benchmarks/methods_table.py [RECORD] --kinds       things and styles apart, paired differences, ranks
 
 Sorted by what attacks elicited in the worst case. Intervals are the wider of Wilson's over prompts and the bootstrap
 over edits and prompts (docs/bench.md).
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from claims import Bench
+from scipy.stats import kendalltau
 
 from expunge.records import BenchResult, Pooled, Summary
 
@@ -29,14 +31,22 @@ BOTH = {WORST_FRESH: "attack/worst/second", "found/all": "second/found/all",
 """A rate by the first judge, and what stands beside it by the second."""
 
 
+STYLES, FIRST = ("pixel art", "outlined"), 6
+"""Which concepts are styles, and how many were made first."""
+PAIRS = (("salun-fast", "advunlearn-fast, UNet"), ("advunlearn-fast, UNet", "esd-fast"), ("salun-fast", "esd-fast"),
+         ("advunlearn-fast", "esd-fast"), ("doco-fast", "esd-fast"))
+
+
 def main() -> None:
     """Print it."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("record", nargs="?", type=Path, default=RECORD)
-    options.add_argument("--judges", action="store_true")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--judges", action="store_true")
+    which.add_argument("--kinds", action="store_true")
     asked = options.parse_args()
-    result = Bench(asked.record).result
-    print("\n".join(by_both(result) if asked.judges else whole(result)))
+    bench = Bench(asked.record)
+    print("\n".join(by_both(bench.result) if asked.judges else by_kind(bench) if asked.kinds else whole(bench.result)))
 
 
 def whole(result: BenchResult) -> list[str]:
@@ -62,6 +72,35 @@ def by_both(result: BenchResult) -> list[str]:
         cells = [f"{_sum(each, first)}, {_sum(each, second)}" for first, second in BOTH.items()]
         lines.append(f"| {row.method} | {' | '.join(cells)} |")
     return lines
+
+
+def by_kind(bench: Bench) -> list[str]:
+    """Counts on things and on styles, the two best rows and the text encoder against others item by item, and whether
+    the concepts of two halves of the bench rank the rows alike (Kendall's tau)."""
+    result, lines = bench.result, _head(["method", "elicited: things", "styles", "found: things", "styles",
+                                         "integrity near: things", "styles"])
+    kinds = [[concept for concept in result.concepts if (concept in STYLES) == style] for style in (False, True)]
+    for row in _rows(result):
+        each = [[result.summary(row.method, concept) for concept in kind] for kind in kinds]
+        means = [f"{sum(one.score('integrity/near').value for one in kind) / len(kind):.2f}" for kind in each]
+        counts = [_sum(kind, name) for name in (WORST, "found/all") for kind in each]
+        lines.append(f"| {row.method} | {' | '.join([*counts, *means])} |")
+    lines.append("")
+    for method, other in PAIRS:
+        less = bench.less(WORST, method, other)
+        lines.append(f"{method} minus {other}, elicited: {100 * less.value:+.1f} points ({100 * less.low:+.1f} to "
+                     f"{100 * less.high:+.1f}), n {less.n}")
+    halves = [[_share(result, method, some) for method in result.methods]
+              for some in (result.concepts[:FIRST], result.concepts[FIRST:])]
+    tau = kendalltau(*halves)
+    lines.append(f"ranks by what was elicited from {', '.join(result.concepts[:FIRST])}, and from the others: tau "
+                 f"{tau.statistic:.2f}, p {tau.pvalue:.1g}, {len(result.methods)} rows")
+    return lines
+
+
+def _share(result: BenchResult, method: str, concepts: Sequence[str]) -> float:
+    scores = [result.summary(method, concept).score(WORST) for concept in concepts]
+    return sum(score.numerator or 0 for score in scores) / sum(score.n for score in scores)
 
 
 def _sum(summaries: Sequence[Summary], name: str) -> str:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "untrusted": "errors",
     "records": "errors untrusted",
     "files": "errors untrusted",
+    "sealed": "untrusted files",
     "extras": "errors",
     "config": "errors untrusted",
     "registry": "errors",
@@ -30,25 +31,25 @@ MAY_IMPORT = {
     "sampling": "config records",
     "suite_results": "errors records",
     "runtime": "errors untrusted records files config",
-    "train": "errors untrusted records files config interrupts resume runtime",
+    "train": "errors untrusted records files sealed config interrupts resume runtime",
     "models": "errors untrusted records files config registry pixels scratch runtime train",
-    "metrics": "errors untrusted records files config registry pixels runtime",
+    "metrics": "errors untrusted records files sealed config registry pixels runtime",
     "detectors": "errors untrusted records files config registry runtime metrics",
     "finetune": "errors untrusted records files config registry resume runtime train models",
     "continual": "errors untrusted records files config train",
     "guard": "errors untrusted records files config registry locks resume runtime train finetune models",
-    "attacks": "errors untrusted records files config registry locks resume sampling suite_results runtime train "
-               "finetune models metrics detectors",
+    "attacks": "errors untrusted records files sealed config registry locks resume sampling suite_results runtime "
+               "train finetune models metrics detectors",
     "unlearn": "errors untrusted records files config registry locks resume runtime train continual models attacks",
     "evaluation": "errors untrusted records files config registry pixels locks sampling suite_results runtime models "
                   "metrics detectors",
-    "protocols": "errors untrusted records files config registry locks resume runtime models metrics detectors "
+    "protocols": "errors untrusted records files sealed config registry locks resume runtime models metrics detectors "
                  "attacks",
     "report": "errors untrusted records files config locks suite_results",
     "evidence": "errors untrusted records files extras locks scratch runtime models report",
     "hub": "errors untrusted records files config models report evidence",
-    "bench": "errors untrusted records files config registry locks scratch resume runtime models metrics detectors "
-             "attacks protocols unlearn evaluation",
+    "bench": "errors untrusted records files sealed config registry locks scratch resume runtime models metrics "
+             "detectors attacks protocols unlearn evaluation",
     "sequence": "errors untrusted records files config registry locks resume runtime train models metrics detectors "
                 "unlearn evaluation continual",
     "exports": "errors untrusted records files config scratch runtime models metrics detectors evaluation unlearn",

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from expunge.attacks.sights import Sights
-from expunge.files import DamagedLine, append_lines, mend_lines, read_lines, sealed_line, unsealed_line
+from expunge.files import append_lines, read_lines
 from expunge.runtime import current
+from expunge.sealed import DamagedLine, mend_lines, sealed_line, unsealed_line
 
 VALUE: dict[str, Any] = {"row": 3, "value": 0.25, "text": "a caf\u00e9\u2028 of it", "ids": [1, 20], "none": None}
 

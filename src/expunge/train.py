@@ -24,10 +24,10 @@ from torch.optim import Optimizer
 
 from expunge import untrusted
 from expunge.errors import ConfigError, ExpungeError, ModelError, TrainingError
-from expunge.files import read_sealed_tensors, write_sealed_tensors
 from expunge.interrupts import noted_between_steps
 from expunge.resume import Inputs, damaged
 from expunge.runtime import Runtime, memory_for
+from expunge.sealed import read_sealed_tensors, write_sealed_tensors
 
 Losses = dict[str, float]
 StepFn = Callable[[int], Losses]

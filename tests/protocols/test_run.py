@@ -12,7 +12,7 @@ import pytest
 from given import classifier, protocol, small_patch, table
 
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.files import read_lines, unsealed_line
+from expunge.files import read_lines
 from expunge.models.patch import Patch
 from expunge.protocols.answers import Answers
 from expunge.protocols.attacked import attack_protocol
@@ -26,6 +26,7 @@ from expunge.protocols.table import as_csv, markdown
 from expunge.protocols.wipe import UNTIL, due, keep_until, wipe
 from expunge.records import PROTOCOLS
 from expunge.records.protocol import ProtocolResult
+from expunge.sealed import unsealed_line
 from pipelines import pipeline
 from tiny_clip import tiny_clip
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from expunge.files import append_lines, mend_lines, read_lines, sealed_line, text_digest, unsealed_line
+from expunge.files import append_lines, read_lines, text_digest
 from expunge.runtime import Runtime
+from expunge.sealed import mend_lines, sealed_line, unsealed_line
 
 
 class Sights:

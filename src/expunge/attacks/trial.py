@@ -29,21 +29,12 @@ from expunge.attacks.base import FAILURES, Attack
 from expunge.attacks.proposal import Again, Outcome
 from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import StorageError
-from expunge.files import (
-    DamagedLine,
-    append_lines,
-    mend_lines,
-    sealed_line,
-    unsealed_line,
-    whole_lines,
-    write_atomically,
-    write_tensors,
-    write_text,
-)
+from expunge.files import append_lines, whole_lines, write_atomically, write_tensors, write_text
 from expunge.records import Attempt, ItemKey, Request, Spent
 from expunge.registry import ATTACKS, described
 from expunge.resume import Inputs, damaged
 from expunge.runtime import Progress
+from expunge.sealed import DamagedLine, mend_lines, sealed_line, unsealed_line
 
 log = logging.getLogger(__name__)
 

@@ -26,11 +26,12 @@ from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
-from expunge.files import folder_of, read_sealed_json, readable, write_json
+from expunge.files import folder_of, readable, write_json
 from expunge.metrics.prompts import Prompts
 from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
 from expunge.resume import Inputs, refusal, shortened
+from expunge.sealed import read_sealed_json
 from expunge.unlearn.erase import CHECKPOINT, PATCH, resolve_method, seeks_surrogate
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.surrogate import surrogates

@@ -22,12 +22,13 @@ from expunge.bench.memory import PeakMemory
 from expunge.bench.settings import BenchSettings
 from expunge.errors import ExpungeError, StorageError
 from expunge.evaluation import evaluate
-from expunge.files import folder_of, readable, write_json, write_sealed_json
+from expunge.files import folder_of, readable, write_json
 from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import EVALUATIONS, SUITE_RESULTS, Edit, EditCost, Evaluation, Score, SuiteResult
 from expunge.resume import kept
+from expunge.sealed import write_sealed_json
 from expunge.unlearn.erase import CHECKPOINT, PATCH, erase
 
 log = logging.getLogger(__name__)

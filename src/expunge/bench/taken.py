@@ -14,11 +14,12 @@ from typing import TypeVar
 from expunge.bench.cells import CELL, SETTINGS, Cell, Stage, begun_under, measured_under
 from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError
-from expunge.files import file_digest, packed_text, write_json, write_sealed_json
+from expunge.files import file_digest, packed_text, write_json
 from expunge.locks import held
 from expunge.models.model import Model
 from expunge.records import BenchResult, Edit
 from expunge.resume import shortened
+from expunge.sealed import write_sealed_json
 
 Row = TypeVar("Row", BenchMethod, BenchConcept)
 _MEASURES: tuple[Stage, ...] = ("attack", "evaluate")

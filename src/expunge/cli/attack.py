@@ -97,8 +97,7 @@ def command(patch: Path | None, concept: str, model: Source, device: str, dtype:
         _run_protocol(opened, loaded, protocol, asked.files, published, budget, where, dry_run)
         return
     if dry_run:
-        if runtime.current().main:
-            echo(_estimate(opened, loaded, concept, settings))
+        echo(_estimate(opened, loaded, concept, settings))
         return
     folder = out or attack_folder(patch, loaded, concept)
     with progress("attacking") as report:

@@ -113,7 +113,6 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
     from expunge.models.paths import left_open
     from expunge.models.store import load
     from expunge.records import remarks
-    from expunge.runtime import first
     from expunge.unlearn.erase import erase, plan, resolve_method, resolve_request
 
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
@@ -126,10 +125,7 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
         request = resolve_request(opened, job.concept, job.anchor, job.keep, **how)
     asked = {**how, "anchor": job.anchor or None, "keep": job.keep, "settings": job.settings, "seed": job.seed}
     if dry_run:
-        planned = plan(opened, job.concept, job.method, **asked)
-        if not first():
-            return
-        echo(_estimate(job, planned))
+        echo(_estimate(job, plan(opened, job.concept, job.method, **asked)))
         method = resolve_method(job.method, job.settings, opened)
         around = left_open(opened, opened.parameters_in(method.scope)) if hasattr(method, "scope") else ""
         echo("".join(f"# {line}\n" for line in (*notices, *remarks(request), *filter(None, [around]))), nl=False)
@@ -138,8 +134,6 @@ def command(concept: tuple[str, ...], model: Source, device: str, dtype: str, va
     with progress(f"erasing {some(request.concepts)}") as report:
         patch = erase(opened, job.concept, job.method, **asked, out=folder, progress=report, own_look=own_look,
                       origin=job.origin)
-    if not first():
-        return
     card = patch.card
     warnings = [*still_there(card), *(not_looked(card, folder) if strict else ())]
     for line in warnings:

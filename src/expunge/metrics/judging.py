@@ -9,12 +9,13 @@ from pathlib import Path
 from torch import Tensor
 
 from expunge.errors import ExpungeError, UserError
-from expunge.files import DamagedLine, append_lines, mend_lines, read_lines, sealed_line, unsealed_line, write_text
+from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Judge
 from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import ImageSet
 from expunge.pixels import Pictures, chunk_of
 from expunge.records import Detection, ImageRecord, Prompt
+from expunge.sealed import DamagedLine, mend_lines, sealed_line, unsealed_line
 
 
 def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable[Prompt]) -> None:

@@ -225,7 +225,11 @@ def _made(family: Family, pipe: Any, place: Location) -> Denoiser:
     except ModelError as error:
         where = "" if str(place.path) in error.got else f"{place.path}: "
         raise ModelError(f"{where}{error.got}", error.accepted, error.remedy) from error
+    except ExpungeError:
+        raise
     except Exception as error:  # whatever a config that fits no model of the family makes of its parts
+        if runtime.exhausted(error):
+            raise
         raise ModelError(f"the parts of the model in {place.path} cannot be used: {error}",
                          remedy="fetch or save it again") from error
 

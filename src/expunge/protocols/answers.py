@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from expunge.errors import ModelError
-from expunge.files import DamagedLine, append_lines, mend_lines, sealed_line, unsealed_line, whole_lines
+from expunge.files import append_lines, whole_lines
 from expunge.records.protocol import ImageAnswer, Subject
+from expunge.sealed import DamagedLine, mend_lines, sealed_line, unsealed_line
 
 ANSWERS = "answers"
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from expunge import untrusted
 from expunge.errors import ModelError, UserError
-from expunge.files import mend_lines, read_lines, sealed_line, unsealed_line, write_json, write_text
+from expunge.files import read_lines, write_json, write_text
 from expunge.protocols.kept import PLAN
 from expunge.protocols.look import IMAGES
 from expunge.protocols.result import PLAIN, RESULT, ROWS, read_rows
 from expunge.records.protocol import ProtocolResult
+from expunge.sealed import mend_lines, sealed_line, unsealed_line
 
 UNTIL = "keep-until.json"
 """When a run is due to be wiped."""

@@ -78,7 +78,7 @@ class PatchCard(Record):
         versions: of expunge, torch, diffusers, transformers.
         losses: first, last and a thinned series, by name.
         seconds: wall time of training; steps: optimisation steps done; processes: how many took them together, which
-            decides last digits.
+            decides how sums round.
         created: ISO 8601, UTC.
         origin: where the request comes from; None where nobody said.
     """

@@ -8,9 +8,9 @@ the networks, and what that gives to weights and inputs is added up over the pro
 
 So every process holds the same losses, gradients and weights (on machines alike, whose kernels give the same bits
 twice), and nothing that is made of a prediction (objectives, attackers, discriminators, gradient surgery, tables of the
-frozen teacher) knows of the others. One process computes the same sums in another order: results differ in the last
-digits. Every part must ask the networks the same questions in the same order in every process: none may decide by a
-clock, by the order of a set, or by what is on one machine alone.
+frozen teacher) knows of the others. One process computes the same sums in another order: results
+differ by rounding, which grows with the steps. Every part must ask the networks the same questions in the same order in
+every process: none may decide by a clock, by the order of a set, or by what is on one machine alone.
 
 Differs from torch's DistributedDataParallel: that gives each process a loss of its own and takes their mean, which is
 wrong for losses that are no mean over rows, and reduces only what `backward` leaves in `grad`.

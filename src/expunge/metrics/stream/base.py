@@ -18,8 +18,8 @@ from typing_extensions import Self
 
 from expunge import untrusted
 from expunge.errors import ExpungeError, UserError
-from expunge.files import read_sealed_tensors, write_sealed_tensors
 from expunge.records import ItemKey
+from expunge.sealed import read_sealed_tensors, write_sealed_tensors
 
 _META = "expunge.stream"
 _VERSION = 1
