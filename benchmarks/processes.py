@@ -7,7 +7,8 @@ so that whatever else the machine does falls on both. A cache of their own is em
 time however many there are is told apart: the launcher, Python, the libraries and the model (`start`, measured on a
 launch that does nothing else), so the ratio is given of whole commands and of the work alone.
 
-Results are compared: an attack's and an evaluation's records but for times, an edit by its weights.
+Results are compared: an attack's and an evaluation's records but for times, an edit by its weights and by what an
+evaluation sees in its images.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ def row(verb: str, command: Sequence[str], folder: Path, processes: int, repeats
     if verb == "erase":  # what another order of the same sums does anyhow
         ran(1, (*command, "--out", str(folder / "threads")), folder / "cache-threads", threads=2)
         same += f"; two threads: {compared(verb, folder / f'{verb}-1-0', folder / 'threads')}"
+        same += f"; verdicts by image: {agreed([folder / f'{verb}-{count}-0' for count in took], folder)}"
     return (f"| {verb} | {one:.1f} | {many:.1f} | {one / many:.2f} | {start:.1f}, {starts:.1f} "
             f"| {(one - start) / (many - starts):.2f} | {same} |")
 
@@ -87,6 +89,23 @@ def ran(count: int, command: Sequence[str], cache: Path, threads: int = 1) -> fl
     if done.returncode:
         raise SystemExit(f"{' '.join(what)} in {count} processes ended with {done.returncode}:\n{done.stderr}")
     return time.monotonic() - began
+
+
+def agreed(edits: Sequence[Path], folder: Path) -> str:
+    """On how many images an evaluation of each of two edits gives the same verdict, and what each edit shows."""
+    from expunge.records import EVALUATIONS
+
+    for edit in edits:
+        ran(1, ("evaluate", str(edit)), folder / "cache-verdicts", threads=2)
+    both, out = [EVALUATIONS.read(edit / "evaluation") for edit in edits], []
+    for name in ("found/all", "retained/near", "retained/far"):
+        scores = [evaluation.score(name) for evaluation in both]
+        items = [score.per_item for score in scores]
+        shared = items[0].keys() & items[1].keys()
+        same = sum(items[0][key] == items[1][key] for key in shared)
+        shares = " and ".join(f"{score.numerator} of {score.n}" for score in scores)
+        out.append(f"{name} {shares}, alike in {same} of {len(shared)}")
+    return "; ".join(out)
 
 
 def _environment(cache: Path, threads: int) -> dict[str, str]:
