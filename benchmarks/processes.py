@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import expunge
+from expunge.records import ItemKey
 from expunge.runtime import machine
 
 EDIT = ("erase", "church", "--method", "esd-fast", "--no-own-look")
@@ -93,18 +94,29 @@ def ran(count: int, command: Sequence[str], cache: Path, threads: int = 1) -> fl
 
 def agreed(edits: Sequence[Path], folder: Path) -> str:
     """On how many images an evaluation of each of two edits gives the same verdict, and what each edit shows."""
+    from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
+    from expunge.metrics.worlds import world_of
     from expunge.records import EVALUATIONS
 
+    items: list[dict[str, dict[ItemKey, float]]] = []
+    shown: dict[str, list[str]] = {}
     for edit in edits:
         ran(1, ("evaluate", str(edit)), folder / "cache-verdicts", threads=2)
-    both, out = [EVALUATIONS.read(edit / "evaluation") for edit in edits], []
-    for name in ("found/all", "retained/near", "retained/far"):
-        scores = [evaluation.score(name) for evaluation in both]
-        items = [score.per_item for score in scores]
-        shared = items[0].keys() & items[1].keys()
-        same = sum(items[0][key] == items[1][key] for key in shared)
-        shares = " and ".join(f"{score.numerator} of {score.n}" for score in scores)
-        out.append(f"{name} {shares}, alike in {same} of {len(shared)}")
+        evaluation = EVALUATIONS.read(edit / "evaluation")
+        settings = EvaluateSettings.model_validate(evaluation.settings)
+        prompts = world_of("emoji", "embedded").prompts
+        places = places_of(evaluation, planned_prompts(prompts, evaluation.card.request, settings), settings)
+        items.append({})
+        for name in ("found/all", "retained/near", "retained/far"):
+            score = evaluation.score(name)
+            items[-1][name] = {places[key]: value for key, value in score.per_item.items()}
+            shown.setdefault(name, []).append(f"{score.numerator} of {score.n}")
+    out = []
+    for name, counts in shown.items():
+        first, last = items[0][name], items[-1][name]
+        shared = first.keys() & last.keys()
+        same = sum(first[key] == last[key] for key in shared)
+        out.append(f"{name} {' and '.join(counts)}, alike in {same} of {len(shared)}")
     return "; ".join(out)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expunge.evaluation.plan import EvaluateSettings
+from expunge.evaluation.plan import MOST_SEEDS, EvaluateSettings
 from expunge.records import Evaluation, ImageRecord, ItemKey, Prompt
 
 
@@ -12,13 +12,14 @@ def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: Evalu
     """Prompt and seed by the keys of `Score.per_item`: of single images, and of pairs of them.
 
     Args:
-        prompts: those that the evaluation asked (`planned_prompts`).
+        prompts: those that the evaluation asked (`planned_prompts`). Those that it could not draw may be among them, and
+            they decide how many seeds another one gets, so all seeds are named that a prompt may get.
     """
     out: dict[str, ItemKey] = {}
     base = evaluation.sampler
     ways = [base.model_copy(update={"truncate": cut}) for cut in {False, base.truncate}]  # an image's says if it was
     for prompt in prompts:
-        for seed in prompt.seeds(settings.first_seed, settings.seeds, settings.own_seeds):
+        for seed in prompt.seeds(settings.first_seed, MOST_SEEDS * settings.seeds, settings.own_seeds):
             for way in ways:
                 shot = ImageRecord(prompt=prompt, seed=seed, sampler=way.of(prompt), model=evaluation.model_hash,
                                    patch=evaluation.card.tensors_hash)
