@@ -1,20 +1,24 @@
 """How a method does on concepts that nobody chose: its defaults, measured by way of asking and by two judges.
 
-    python benchmarks/concepts.py [--methods esd-fast uce] [--out runs/concepts] [--only church turtle]
+    python benchmarks/concepts.py [--methods esd-fast uce] [--attack] [--out runs/concepts] [--only church turtle]
 
 The concepts are the three of the older bench (church, bomb, pixel art), and six things and a style that the seed below
 draws from the others. Edits and images that are there are not made again; several processes may share the concepts
-(`--only`), and a last call prints the whole table.
+(`--only`), and a last call prints the whole table. `--attack` attacks the edits as the demo does, and says which
+concept is nearest to what is usual: the sum of its distances to the medians of `USUAL`.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import statistics
+from collections.abc import Mapping
 from pathlib import Path
 
 import expunge
-from expunge.records import EVALUATIONS, Evaluation, Score
+from expunge.attacks.settings import AttackSettings
+from expunge.records import EVALUATIONS, SUITE_RESULTS, Evaluation, Score
 from expunge.report.verdict import verdict
 from expunge.report.words import find
 from expunge.tiny.world import SEEN, STYLES
@@ -26,11 +30,14 @@ SETTINGS = expunge.EvaluateSettings(
     counts={"direct": 18, "held_out": 8, "paraphrase": 5, "implicit": 5, "near": 18, "far": 32, "never_seen": 4},
     strata=("short", "hands", "full"), batch=64)
 """The demo's questions: every other thing is asked at least once."""
-COLUMNS = (("found/all", "found"), ("second/found/all", "second judge"), ("something_else/all", "no name"),
+COLUMNS = (("attack/worst", "elicited"), ("found/all", "found"), ("second/found/all", "second judge"),
+           ("something_else/all", "no name"),
            ("change/retained/near", "near"), ("second/change/retained/near", "second judge"),
            ("change/retained/near@short", "near, plain"), ("change/retained/far", "far"),
            ("second/change/retained/far", "second judge"), ("integrity/near", "integrity near"),
            ("integrity/near/tolerant", "by ST-LPIPS"))
+USUAL = ("attack/worst", "found/all", "retained/near", "retained/far", "integrity/near", "integrity/far")
+"""What a concept is compared by, to say whether it is a usual one: the columns of the table of methods."""
 
 
 def concepts() -> tuple[str, ...]:
@@ -40,16 +47,29 @@ def concepts() -> tuple[str, ...]:
     return (*CHOSEN, *things, *rng.sample([name for name in STYLES if name not in CHOSEN], 1))
 
 
-def measured(concept: str, method: str, out: Path) -> Evaluation:
-    """The edit's evaluation, made now or read."""
+def measured(concept: str, method: str, out: Path, attacked: bool) -> Evaluation:
+    """The edit's evaluation, made now or read; with the demo's attacks in it if they are asked for."""
     folder = out / method / concept.replace(" ", "-")
-    if EVALUATIONS.at(folder / "evaluation"):
-        return EVALUATIONS.read(folder / "evaluation")
+    suite = folder / "attack" if attacked else None
+    made = folder / ("evaluation-attacked" if attacked else "evaluation")
+    if EVALUATIONS.at(made):
+        return EVALUATIONS.read(made)
     model = expunge.load("embedded")
     patch = expunge.Patch.load(folder) if (folder / "patch.safetensors").is_file() else \
         expunge.erase(model, concept, method, out=folder, own_look=False)
-    return expunge.evaluate(model, patch, settings=SETTINGS, out=folder / "evaluation",
-                            cache=out / "pictures")
+    if suite is not None and not SUITE_RESULTS.at(suite):
+        expunge.attack(model, patch, settings=AttackSettings(tier="smoke", batch=64), out=suite)
+    return expunge.evaluate(model, patch, settings=SETTINGS, out=made, cache=out / "pictures", suite=suite)
+
+
+def nearest(made: Mapping[str, Evaluation]) -> list[tuple[float, str]]:
+    """Concepts by the sum of their distances to the medians of `USUAL`, the nearest first."""
+    values = {concept: [score.value for name in USUAL if (score := find(one, name)) is not None
+                        and score.value is not None] for concept, one in made.items()}
+    whole = {concept: each for concept, each in values.items() if len(each) == len(USUAL)}
+    usual = [statistics.median(column) for column in zip(*whole.values(), strict=True)]
+    return sorted((sum(abs(value - middle) for value, middle in zip(each, usual, strict=True)), concept)
+                  for concept, each in whole.items())
 
 
 def cell(score: Score | None) -> str:
@@ -67,29 +87,34 @@ def main() -> None:
     """Make what is missing, print the table and the spread over concepts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["esd-fast", "uce"], metavar="NAME")
+    parser.add_argument("--attack", action="store_true", help="attack the edits as the demo does, too")
     parser.add_argument("--only", nargs="+", default=[], metavar="CONCEPT", help="make these alone, print nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/concepts"))
     args = parser.parse_args()
     for concept in args.only:
         for method in args.methods:
-            measured(concept, method, args.out)
+            measured(concept, method, args.out, args.attack)
     if args.only:
         return
+    columns = COLUMNS if args.attack else COLUMNS[1:]
     print(f"concepts: {', '.join(CHOSEN)}; by seed {SEED}: {', '.join(concepts()[len(CHOSEN):])}")
-    print("| method | concept |", " | ".join(head for _, head in COLUMNS), "| verdict |")
-    print("| --- " * (len(COLUMNS) + 3) + "|")
+    print("| method | concept |", " | ".join(head for _, head in columns), "| verdict |")
+    print("| --- " * (len(columns) + 3) + "|")
     for method in args.methods:
-        made = {concept: measured(concept, method, args.out) for concept in concepts()}
+        made = {concept: measured(concept, method, args.out, args.attack) for concept in concepts()}
         for concept, evaluation in made.items():
-            cells = [cell(find(evaluation, name)) for name, _ in COLUMNS]
+            cells = [cell(find(evaluation, name)) for name, _ in columns]
             print(f"| `{method}` | {concept} |", " | ".join(cells), f"| {verdict(evaluation).headline} |")
-        for name, head in COLUMNS:
+        for name, head in columns:
             values = sorted(score.value for one in made.values()
                             if (score := find(one, name)) is not None and score.value is not None)
             scale = 1 if name.startswith("integrity") else 100
             if values:
                 print(f"{method}, {head}: median {scale * values[len(values) // 2]:.2f}, "
                       f"from {scale * values[0]:.2f} to {scale * values[-1]:.2f} over {len(values)} concepts")
+        if args.attack:
+            print(f"{method}, nearest to the medians:",
+                  ", ".join(f"{concept} ({far:.2f})" for far, concept in nearest(made)))
 
 
 if __name__ == "__main__":
