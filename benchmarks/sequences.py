@@ -30,9 +30,10 @@ from expunge.metrics.statistics import wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import RELEARNINGS, SEQUENCES, Relearning, SequenceResult
+from expunge.records.sequence import surely_drawn
 from expunge.runtime import machine
 from expunge.sequence import SequenceSettings, read_sequence, run_sequence
-from expunge.sequence.gather import revival, rises
+from expunge.sequence.gather import JUDGES, revival, rises, seen
 from expunge.sequence.strategy import PRESETS
 
 HERE = Path(__file__).parent
@@ -75,7 +76,7 @@ def main() -> None:
 
 def report(made: dict[str, list[tuple[SequenceResult, Relearning | None]]], where: str) -> None:
     """Print the table and what goes with it."""
-    print(made.texts[0].table)
+    print(table(made))
     print("\nShares: Wilson's interval, images taken as independent (sequences share prompts and seeds). Revival: "
           "over concepts. Times: of the processor; a request that was interrupted, by the clock.")
     counts = ", ".join(f"{name} {len(runs)}" for name, runs in made.items())
@@ -84,16 +85,19 @@ def report(made: dict[str, list[tuple[SequenceResult, Relearning | None]]], wher
 
 def table(made: dict[str, list[tuple[SequenceResult, Relearning | None]]]) -> str:
     """A row per strategy, pooled over its sequences."""
-    heads = ("strategy", "found right after its own request", "found at the end", "revival, points", "near kept",
-             "far kept", "integrity near", "integrity far", "drift", "processor time of a request: first, last",
-             "time over a naive request", "steps to relearn half")
+    heads = ("strategy", "found right after its own request", "found at the end", "second judge", "revival, points",
+             "second judge", "near kept", "second judge", "far kept", "second judge", "integrity near",
+             "integrity far", "drift", "processor time of a request: first, last", "time over a naive request",
+             "steps to relearn half")
     naive = statistics.fmean(_times(made["naive"])) if "naive" in made else None
     lines = [f"| {' | '.join(heads)} |", f"| {' | '.join(['---'] * len(heads))} |"]
     for name, runs in made.items():
         results, times = [result for result, _ in runs], _times(runs)
         first, last = (statistics.fmean(_time(result, place) for result in results) for place in (0, -1))
-        cells = [name, _rate(results, "gone/own"), _rate(results, "gone/end"), _revival(results),
-                 *(_last_rate(results, f"retained/{stratum}") for stratum in ("near", "far")),
+        cells = [name, _rate(results, "gone/own"), *(_rate(results, f"{judge}gone/end") for judge in JUDGES),
+                 *(_revival(results, judge) for judge in JUDGES),
+                 *(_last_rate(results, f"{judge}retained/{stratum}") for stratum in ("near", "far")
+                   for judge in JUDGES),
                  *(_last_mean(results, f"integrity/{stratum}") for stratum in ("near", "far")),
                  f"{100 * statistics.fmean(result.states[-1].drift for result in results):.1f}%",
                  f"{first:.0f} s, {last:.0f} s", f"{statistics.fmean(times) / naive:.2f}" if naive else "unknown",
@@ -148,16 +152,18 @@ def _time(result: SequenceResult, place: int) -> float:
 
 
 def _rate(results: Sequence[SequenceResult], name: str) -> str:
-    scores = [result.score(name) for result in results]
+    scores = [score for result in results for score in result.scores if score.name == name]
     return _share(sum(score.numerator or 0 for score in scores), sum(score.n for score in scores))
 
 
 def _last_rate(results: Sequence[SequenceResult], name: str) -> str:
-    scores = [result.states[-1].score(name) for result in results]
+    scores = [score for result in results for score in result.states[-1].scores if score.name == name]
     return _share(sum(score.numerator or 0 for score in scores), sum(score.n for score in scores))
 
 
 def _share(hits: int, n: int) -> str:
+    if not n:
+        return "not measured"
     low, high = wilson(hits, n)
     return f"{hits} of {n} ({100 * (low or 0):.0f}% to {100 * (high or 0):.0f}%)"
 
@@ -170,14 +176,16 @@ def _last_mean(results: Sequence[SequenceResult], name: str) -> str:
     return f"{statistics.fmean(values):.2f} ({inner})" if values else "not measured"
 
 
-def _revival(results: Sequence[SequenceResult]) -> str:
+def _revival(results: Sequence[SequenceResult], judge: str) -> str:
     """Over all sequences together, with an interval over concepts."""
     by_concept = dict[str, list[float]]()
     for result in results:
-        own = {name: state for state in result.states
+        states = [seen(state, judge) for state in result.states]
+        own = {name: state for state in states
                for name in result.settings["requests"][state.number - 1]["concept"]}
-        for name, values in rises(own, result.states[-1]).items():
-            if name in result.undrawn:
+        sure = {score.name for score in result.before if surely_drawn(score)}
+        for name, values in rises(own, states[-1]).items():
+            if f"{judge}original/found/{name}" not in sure:
                 continue
             by_concept.setdefault(name, []).extend(values)
     made = revival(by_concept)

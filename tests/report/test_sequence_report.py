@@ -6,9 +6,9 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-from sequence_examples import CONCEPTS, sequence
+from sequence_examples import CONCEPTS, rate, sequence
 
-from expunge.report.sequence import headline, matrix, notes, state_heads, state_rows
+from expunge.report.sequence import headline, matrices, matrix, notes, state_heads, state_rows
 from expunge.report.sequence_page import sequence_html, sequence_markdown, write_sequence_report
 
 HOSTILE = '<script>alert("x")</script>'
@@ -47,6 +47,28 @@ def test_the_headline_counts_and_claims_nothing() -> None:
     assert "not measured" in headline(sequence(scores=()))
     for word in ("removed", "erased completely", "gone for good"):
         assert word not in sequence_markdown(sequence())
+
+
+def test_the_second_judge_has_a_matrix_and_figures_of_its_own() -> None:
+    plain = sequence()
+    assert [one.title for one in matrices(plain)] == [""]
+    states = [state.model_copy(update={"scores": (*state.scores, *(
+        rate(f"second/{name}", hits) for name, hits in (("found/church", 5), ("retained/near", 6))))})
+        for state in plain.states]
+    both = sequence(states=tuple(states), scores=(*plain.scores, rate("second/gone/end", 5, 24)),
+                    before=(*plain.before, rate("second/original/found/church", 7), rate("original/retained/near", 8),
+                            rate("second/original/retained/near", 4)))
+    first, second = matrices(both)
+    assert (first.title, second.title) == ("The first judge", "The second judge")
+    assert list(first.rows) == matrix(plain)
+    assert [row.cells[0].text for row in second.rows] == ["7 of 8", *["5 of 8"] * 3]
+    assert "by the second judge 5 of 24" in headline(both)
+    assert state_heads(both)[1:3] == ("near kept", "near kept, second judge")
+    assert [[figure.count for figure in row.figures[:2]] for row in state_rows(both)][:2] == [
+        ["8 of 8", "4 of 8"], ["7 of 8", "6 of 8"]]
+    for text in (sequence_markdown(both), sequence_html(both)):
+        assert "The second judge" in text
+        assert text.count("5 of 8") == 3
 
 
 def test_states_have_time_and_drift() -> None:

@@ -44,6 +44,24 @@ def test_what_comes_back_is_counted_picture_by_picture() -> None:
     assert scores["revival/most"].low is None
 
 
+def test_the_second_judge_is_counted_apart_from_the_first() -> None:
+    blind = {"church": [0, 0, 0, 0], "bomb": [1, 1, 1, 1], "cat": [0, 0, 1, 1]}
+    both = []
+    for one in STATES:
+        other = state(one.number, one.concept, blind)
+        both.append(one.model_copy(update={
+            "items": {**one.items, **{f"second/{name}": values for name, values in other.items.items()}},
+            "scores": (*one.scores, *(score.model_copy(update={"name": f"second/{score.name}"})
+                                      for score in other.scores))}))
+    scores = {score.name: score for score in (*_over_all(both, NAMES), *_over_all(both, NAMES, ["bomb"], "second/"))}
+    assert [scores[name] for name in ("gone/own", "gone/end", "revival")] == _over_all(STATES, NAMES)[:3]
+    assert (scores["second/gone/end"].numerator, scores["second/gone/end"].n) == (2, 8)
+    assert scores["second/gone/end"].left_out == {"the original may not draw it": 4}
+    assert scores["second/gone/own"].title.endswith("second judge")
+    assert scores["second/revival"].value == 0.0
+    assert not _over_all(STATES, NAMES, (), "second/"), "nothing is said of a judge who was not asked"
+
+
 def test_the_last_concept_cannot_come_back() -> None:
     names = [score.name for score in _over_all(STATES[:1], {"church": ("church",)})]
     assert names == ["gone/own", "gone/end"]

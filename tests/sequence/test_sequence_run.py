@@ -60,15 +60,19 @@ def test_every_state_is_measured_on_every_concept(done: tuple[SequenceResult, Pa
     for state in result.states:
         names = {score.name for score in state.scores}
         assert {"found/church", "found/dog", "retained/near", "integrity/near"} <= names
+        assert {"second/found/church", "second/found/dog", "second/retained/near"} <= names
         for concept in result.concepts:
             score = state.score(f"found/{concept}")
             assert score.numerator == sum(state.items[score.name].values())
             assert (score.n, len(state.items[score.name])) == (4, 4)
-    assert [score.name for score in result.before] == ["original/found/church", "original/found/dog",
-                                                       "original/retained/near"]
+    assert [score.name for score in result.before] == [
+        *(f"{judge}original/found/{concept}" for judge in ("", "second/") for concept in ("church", "dog")),
+        "original/retained/near", "second/original/retained/near"]
     assert set(result.undrawn) == {"church", "dog"}, "four images are too few to say that the original draws it"
-    assert {score.name: (score.n, score.left_out) for score in result.scores} == {
-        name: (0, {"the original may not draw it": 8}) for name in ("gone/own", "gone/end")}
+    told = {score.name: score for score in result.scores}
+    assert set(told) == {f"{judge}gone/{when}" for judge in ("", "second/") for when in ("own", "end")}
+    assert {score.n for score in told.values()} == {0}
+    assert [told[name].left_out for name in ("gone/own", "gone/end")] == [{"the original may not draw it": 8}] * 2
 
 
 def test_the_same_again_makes_nothing_and_finds_the_same(done: tuple[SequenceResult, Path], small: dict[str, Any],

@@ -154,15 +154,16 @@ def print_sequence(result: SequenceResult) -> None:
     """The headline, the matrix, the model after each request, and how to read it."""
     from rich.table import Table
 
-    from expunge.report.sequence import headline, matrix, notes, over_all, state_heads, state_rows
+    from expunge.report.sequence import headline, matrices, notes, over_all, state_heads, state_rows
 
     console = visible_console(width=None if sys.stdout.isatty() else 150)
     console.print(f"{headline(result)}\n", markup=False)
-    if result.before:
-        table = Table(box=None, pad_edge=False, header_style="dim", title="found after", title_justify="left")
+    for one in matrices(result) if result.before else ():
+        table = Table(box=None, pad_edge=False, header_style="dim", title_justify="left",
+                      title=f"found after{f', {one.title[0].lower()}{one.title[1:]}' if one.title else ''}")
         for head in ("", *result.concepts):
             table.add_column(head, justify="left" if not head else "right")
-        for row in matrix(result):
+        for row in one.rows:
             table.add_row(row.words, *(f"[{cell.text}]" if cell.own else f"({cell.text})" if cell.to_come else cell.text
                                        for cell in row.cells))
         console.print(table, "", markup=False)

@@ -12,8 +12,8 @@ def places_of(evaluation: Evaluation, prompts: Sequence[Prompt], settings: Evalu
     """Prompt and seed by the keys of `Score.per_item`: of single images, and of pairs of them.
 
     Args:
-        prompts: those that the evaluation asked (`planned_prompts`). Those that it could not draw may be among them, and
-            they decide how many seeds another one gets, so all seeds are named that a prompt may get.
+        prompts: those that the evaluation asked (`planned_prompts`). Some of them it may not have drawn, and how many
+            seeds the others got depends on that: every seed is named that a prompt may get.
     """
     out: dict[str, ItemKey] = {}
     base = evaluation.sampler

@@ -21,9 +21,12 @@ from expunge.report.words import (
     value_of,
 )
 
-COLUMNS = (("retained/near", "near kept"), ("retained/far", "far kept"), ("integrity/near", "integrity, near"),
-           ("integrity/far", "integrity, far"), ("fid/original", "FID to the original"))
+COLUMNS = (("retained/near", "near kept"), ("second/retained/near", "near kept, second judge"),
+           ("retained/far", "far kept"), ("second/retained/far", "far kept, second judge"), ("integrity/near",
+            "integrity, near"), ("integrity/far", "integrity, far"), ("fid/original", "FID to the original"))
 """Scores of a state that the table shows."""
+SECOND = "second/"
+"""What names of the second judge's scores begin with."""
 FAMILIES = {"gone/own": "found", "gone/end": "found", "revival": "change/found", "revival/most": "change/found"}
 """How the sequence's own scores are written: as shares, or as changes of shares."""
 
@@ -52,6 +55,14 @@ class MatrixRow:
 
 
 @dataclass(frozen=True)
+class Matrix:
+    """What one judge found of every concept after every request; `title` says who, "" where there is but one."""
+
+    title: str
+    rows: tuple[MatrixRow, ...]
+
+
+@dataclass(frozen=True)
 class StateRow:
     """The model after a request: its words, then figures for `state_heads`."""
 
@@ -59,17 +70,24 @@ class StateRow:
     figures: tuple[Figure, ...]
 
 
-def matrix(result: SequenceResult) -> list[MatrixRow]:
-    """The original first, then a row per request."""
+def matrices(result: SequenceResult) -> list[Matrix]:
+    """What each judge found; the second one's only where the states have it."""
+    there = any(score.name.startswith(f"{SECOND}found/") for state in result.states for score in state.scores)
+    first = Matrix("The first judge" if there else "", tuple(matrix(result)))
+    return [first, Matrix("The second judge", tuple(matrix(result, SECOND)))] if there else [first]
+
+
+def matrix(result: SequenceResult, judge: str = "") -> list[MatrixRow]:
+    """The original first, then a row per request; `judge`: what its scores' names begin with."""
     rows = []
     if result.before:
-        known = {score.name.removeprefix("original/found/"): score for score in result.before}
+        known = {score.name.removeprefix(f"{judge}original/found/"): score for score in result.before}
         rows.append(MatrixRow("the original", tuple(_cell(known.get(name), to_come=True) for name in result.concepts)))
     met: set[str] = set()
     for state in result.states:
         own = set(_concepts(state, result))
         met |= own
-        known = {score.name.removeprefix("found/"): score for score in state.scores}
+        known = {score.name.removeprefix(f"{judge}found/"): score for score in state.scores}
         rows.append(MatrixRow(_words(state), tuple(_cell(known.get(name), name in own, name not in met)
                                                    for name in result.concepts)))
     return rows
@@ -90,7 +108,7 @@ def state_heads(result: SequenceResult) -> tuple[str, ...]:
 
 def state_rows(result: SequenceResult) -> list[StateRow]:
     """What the original keeps of the same, where that was measured, then one row per request."""
-    columns, known = _columns(result), {score.name.removeprefix("original/"): score for score in result.before}
+    columns, known = _columns(result), {score.name.replace("original/", ""): score for score in result.before}
     rows = [StateRow(_words(state), (*(_figure(_score(state, name)) for name, _ in columns),
                                      Figure(_drift(state.drift)), Figure(_took(state)))) for state in result.states]
     if not any(name in known for name, _ in columns):
@@ -111,7 +129,8 @@ def over_all(result: SequenceResult) -> list[tuple[str, Figure, str]]:
 
 def sequence_figure(score: Score) -> Figure:
     """A score of the whole sequence, by its own name."""
-    return _figure(score.model_copy(update={"name": f"{FAMILIES.get(score.name, score.name)}/all"}))
+    family = FAMILIES.get(score.name.removeprefix(SECOND), score.name)
+    return _figure(score.model_copy(update={"name": f"{family}/all"}))
 
 
 def headline(result: SequenceResult) -> str:
@@ -141,7 +160,8 @@ def _found_at_the_end(result: SequenceResult) -> str:
     parts, sure = [], [name for name in dict.fromkeys(asked) if name not in silent]
     counted_apart = not silent or (end is not None and bool(end.left_out))
     if end is not None and value_of(end) is not None and sure and counted_apart:
-        parts.append(_count_at_the_end(result, measured[-1], end, sure))
+        parts.append(f"{_count_at_the_end(result, measured[-1], end, sure)}"
+                     f"{_to_the_second(known.get(f'{SECOND}gone/end'))}")
         change = known.get("revival")
         parts += [_change(change)] if value_of(change) is not None and change is not None else []
     kept = _score(measured[-1], "retained/near") if measured else None
@@ -163,6 +183,11 @@ def _count_at_the_end(result: SequenceResult, last: StateScores, end: Score, sur
     alone = "" if len(sure) == 1 else " for these concepts alone"  # prompts are its unit, not concepts
     return (f"{when} {count_text(end)} images that ask for {which} show it ({percent(end.value or 0.0)}, "
             f"{_interval('found/all', end)}{alone}; the original's {original}{more})")
+
+
+def _to_the_second(end: Score | None) -> str:
+    """", by the second judge 5 of 60"; "" where there is none or it could not tell."""
+    return f"; by the second judge {count_text(end)}" if end is not None and value_of(end) is not None else ""
 
 
 def _change(change: Score) -> str:

@@ -13,7 +13,7 @@ from expunge.report.page import rendered
 from expunge.report.sensitive import WITHOUT_PEOPLE, redacted_sequence, sensitive_sequence
 from expunge.report.sequence import (
     headline,
-    matrix,
+    matrices,
     notes,
     over_all,
     settings_of,
@@ -52,7 +52,7 @@ def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:
               "number": number, "title": ", ".join(item.concept)} for number, item in enumerate(result.requests, 1)]
     evaluation = result.settings.get("evaluation")
     return rendered(TEMPLATES, {
-        "result": result, "headline": headline(result), "matrix": matrix(result), "share": share_text,
+        "result": result, "headline": headline(result), "matrices": matrices(result), "share": share_text,
         "heads": state_heads(result), "rows": state_rows(result), "over_all": over_all(result), "notes": notes(result),
         "asked": asked, "facts": settings_of(result), "evaluation": flat(evaluation) if evaluation else {},
         "first": sequence_facts(result, about), "left_out": WITHOUT_PEOPLE if about.redacted else "",
@@ -61,13 +61,16 @@ def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:
 
 def sequence_markdown(result: SequenceResult) -> str:
     """Matrix, states and scores, in Markdown."""
-    lines = [in_markdown(headline(result)), "", _line(map(in_markdown, ["found after", *result.concepts])),
-             _line(["---"] * (1 + len(result.concepts)))]
-    for row in matrix(result):
-        cells = ["not measured" if not cell.text else f"**{in_markdown(cell.text)}**" if cell.own
-                 else in_markdown(f"({cell.text})" if cell.to_come else cell.text)
-                 for cell in row.cells]
-        lines.append(_line([in_markdown(row.words), *cells]))
+    lines = [in_markdown(headline(result))]
+    for one in matrices(result):
+        lines += ["", *([f"{one.title}:", ""] if one.title else []),
+                  _line(map(in_markdown, ["found after", *result.concepts])),
+                  _line(["---"] * (1 + len(result.concepts)))]
+        for row in one.rows:
+            cells = ["not measured" if not cell.text else f"**{in_markdown(cell.text)}**" if cell.own
+                     else in_markdown(f"({cell.text})" if cell.to_come else cell.text)
+                     for cell in row.cells]
+            lines.append(_line([in_markdown(row.words), *cells]))
     lines += ["", _line(map(in_markdown, state_heads(result))), _line(["---"] * len(state_heads(result)))]
     for state in state_rows(result):
         figures = [_short(figure.value, figure.interval) for figure in state.figures]

@@ -8,6 +8,9 @@ whole comes to.
                    interval over concepts
     revival/most   max of A[k][j] - A[j][j] over k > j: the worst that happened on the way
 
+All stand under the second judge, too, where the world has one: `second/gone/own` and so on, of the concepts that the
+original surely draws to that judge's eyes.
+
 The prompt is the unit of the intervals of gone/own and gone/end: they hold for these concepts, and say nothing of how
 often others would be found. Those of revival are over concepts.
 
@@ -29,6 +32,7 @@ from expunge import runtime, untrusted
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.prompts import Prompts
+from expunge.metrics.reliability import SECOND
 from expunge.metrics.statistics import bootstrap_over_groups, interval_words, rate_interval
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -39,14 +43,17 @@ from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.states import State, everything
 
 COST = "cost.json"
-KEPT = ("retained/near", "retained/far", "integrity/near", "integrity/far", "fid/original", "clip/keep", "found/keep")
+JUDGES = ("", SECOND)
+"""What the names of scores begin with, by who judged."""
+KEPT = ("retained/near", "retained/far", "second/retained/near", "second/retained/far", "integrity/near",
+        "integrity/far", "fid/original", "clip/keep", "found/keep")
 """Scores of each state's evaluation that go into the record, beside found/<concept>."""
 DRAWS, SEED = 2000, 0
 FEW = 4
 """Concepts below which a bootstrap over them says nothing."""
 UNDRAWN = "the original may not draw it"
 """Why images of a concept are in no score over the sequence."""
-BEFORE = ("original/retained/near", "original/retained/far")
+BEFORE = tuple(f"{judge}original/retained/{stratum}" for judge in JUDGES for stratum in ("near", "far"))
 """Scores of the original that stand beside those of the states."""
 
 
@@ -72,16 +79,19 @@ def gathered(settings: SequenceSettings, model: Model, asks: Prompts, folder: Pa
             measured[f"{state.number} ({state.asked.title})"] = evaluation
     check_alike(measured)
     names = {state.asked.title: state.asked.concept for state in states}
-    before = _found(first, request, "original/") if first and request else []
-    sure = {score.name.removeprefix("original/found/") for score in before if surely_drawn(score)}
-    undrawn = set(request.concepts if request else ()) - sure
+    before = [score for judge in JUDGES for score in (_found(first, request, f"{judge}original/")
+                                                      if first and request else ())]
+    sure = {score.name for score in before if surely_drawn(score)}
+    undrawn = {judge: [concept for concept in (request.concepts if request else ())
+                       if f"{judge}original/found/{concept}" not in sure] for judge in JUDGES}
     kept = [score.model_copy(update={"per_item": {}}) for score in (first.scores if first else ())
             if score.name in BEFORE]
     return SequenceResult(
         model=model.name, model_hash=model.hash, strategy=settings.strategy, method=settings.method, seed=settings.seed,
         settings=settings.model_dump(mode="json"), concepts=request.concepts if request else (),
         before=(*before, *kept), states=tuple(made),
-        scores=tuple(_over_all(made, names, undrawn)) if first else (),
+        scores=tuple(score for judge in JUDGES for score in _over_all(made, names, undrawn[judge], judge))
+        if first else (),
         withdrawn=tuple(name for item in settings.requests if item.withdrawn is not None for name in item.concept
                         if request is None or name not in request.concepts),  # not what was asked again
         versions=runtime.versions(), machine=runtime.machine(model.device),
@@ -118,7 +128,7 @@ def _state(state: State, patch: Patch, evaluation: Evaluation | None, request: R
               "patch_hash": patch.hash, "folder": state.folder.relative_to(folder).as_posix(), **_cost(state, patch)}
     values["versions"] = evaluation.versions if evaluation is not None else patch.card.versions
     if evaluation is not None and settings.evaluation is not None:
-        found = _found(evaluation, request)
+        found = [score for judge in JUDGES for score in _found(evaluation, request, judge)]
         places = places_of(evaluation, planned_prompts(asks, request, settings.evaluation), settings.evaluation)
         values["items"] = {score.name: {f"{text} | {seed}": value for key, value in score.per_item.items()
                                         for text, seed in (places[key],)} for score in found}
@@ -157,14 +167,15 @@ def drift(patch: Patch, model: Model) -> float:
     return math.sqrt(moved / sum(float(p.double().square().sum()) for p in mine.values()))
 
 
-def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], undrawn: Collection[str] = ()
-              ) -> list[Score]:
+def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], undrawn: Collection[str] = (),
+              judge: str = "") -> list[Score]:
     """What the sequence comes to, from the states in their order, of those that were measured.
 
     Args:
         undrawn: concepts that the original may not draw; they are left out.
+        judge: what the names of its scores begin with (`JUDGES`).
     """
-    measured = [state for state in states if state.items]
+    measured = [state for state in (seen(state, judge) for state in states) if state.items]
     if not measured:
         return []
     met = {concept: state for state in measured for concept in names[state.concept]}
@@ -179,7 +190,18 @@ def _over_all(states: Sequence[StateScores], names: dict[str, tuple[str, ...]], 
         out += [revival(rises(own, last)), _most(own, measured, earlier)]
     missing = len(states) - len(measured)
     note = f"{missing} of {len(states)} states were not measured and are left out" if missing else ""
-    return [score.model_copy(update={"note": "; ".join(filter(None, (score.note, note)))}) for score in out]
+    whose = ", second judge" if judge else ""
+    return [score.model_copy(update={"name": f"{judge}{score.name}", "title": f"{score.title}{whose}",
+                                     "note": "; ".join(filter(None, (score.note, note)))}) for score in out]
+
+
+def seen(state: StateScores, judge: str) -> StateScores:
+    """The state as one judge saw it, under the names that the first one's scores have."""
+    mine = f"{judge}found/"
+    items = {name.removeprefix(judge): values for name, values in state.items.items() if name.startswith(mine)}
+    scores = tuple(score.model_copy(update={"name": score.name.removeprefix(judge)}) for score in state.scores
+                   if score.name.startswith(mine))
+    return state.model_copy(update={"items": items, "scores": scores})
 
 
 def _rate(name: str, title: str, cells: Sequence[tuple[StateScores, str]], left_out: dict[str, int]) -> Score:
