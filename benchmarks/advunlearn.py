@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sd14 import sd14_model
 from torch import Tensor
 
 import expunge
@@ -29,7 +30,6 @@ from expunge.metrics.base import PromptCounts
 from expunge.metrics.statistics import wilson
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
-from expunge.models.sd import StableDiffusion
 from expunge.records import Request, Sampler
 from expunge.runtime import machine
 from expunge.tiny.emoji import emoji_world
@@ -71,7 +71,7 @@ def main() -> None:
     theirs = ours.override({"source.fresh": True, "keep.source.fresh": True})
     print(f"{machine(model.device)}; {torch.get_num_threads()} threads; torch {torch.__version__}; {model.name}")
     print(f"{options.concept}: {ours.steps} steps of {ours.batch}, {options.attack_steps} attack steps after "
-          f"{options.warmup}, grid {ours.source.grid}, {ours.keep.batch if ours.keep else 0} prompts to keep")
+          f"{options.warmup}, grid {options.grid}, {ours.keep.batch if ours.keep else 0} prompts to keep")
     runs = {"latents drawn once": timed(ours, model, request), "as published": timed(theirs, model, request)}
     for name, run in runs.items():
         print(f"{name:<20} {run.calls} calls, {run.rows} rows, {run.seconds:.1f} s ({run.before:.1f} s before the "
@@ -164,11 +164,7 @@ def embedded(options: argparse.Namespace) -> tuple[Model, Request]:
 
 def sd14(options: argparse.Namespace) -> tuple[Model, Request]:
     """The shape of Stable Diffusion 1.4 with random weights, frozen parts in bfloat16, and a request in its tokens."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from attack import sd14_pipeline
-
-    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
-                  device=options.device, dtype=torch.bfloat16, text_dtype=torch.float32)
+    model = sd14_model(device=options.device, dtype=torch.bfloat16, text_dtype=torch.float32)
     return model, Request(concept="ab", prompts=("a ab",), keep=("a bc", "a cd", "a de"))
 
 

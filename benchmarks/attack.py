@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sd14 import sd14_model
 from torch import Tensor
 
 import expunge
@@ -33,9 +34,8 @@ from expunge.attacks.trial import plain
 from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim, PromptCounts
 from expunge.metrics.statistics import wilson
-from expunge.models.model import Model, applied
+from expunge.models.model import applied
 from expunge.models.patch import Patch
-from expunge.models.sd import StableDiffusion
 from expunge.records import Detection, Prompt, Request, Sampler
 from expunge.registry import ATTACKS
 from expunge.runtime import machine
@@ -181,8 +181,7 @@ class Nothing:
 def sd14_scene(options: argparse.Namespace) -> Scene:
     """Prompts for a model of Stable Diffusion 1.4's shape, and noise to aim at."""
     torch.manual_seed(0)
-    model = Model(StableDiffusion(sd14_pipeline()), "shape of Stable Diffusion 1.4, random weights",
-                            device=options.device, dtype=getattr(torch, options.dtype))
+    model = sd14_model(device=options.device, dtype=getattr(torch, options.dtype))
     request = Request(concept="thing", prompts=("a thing",))
     texts = [f"a b c d e {chr(97 + k % 26)}" for k in range(options.prompts)]
     items: list[Item] = [(Prompt(text=text, role="direct"), k) for k, text in enumerate(texts)]
@@ -190,42 +189,6 @@ def sd14_scene(options: argparse.Namespace) -> Scene:
     told = f"{model.name}: {len(items)} prompts, which all fail"
     return Scene(Victim(model, None, Sampler(steps=options.sampling, guidance=7.5), pictures), request,
                  Goal(Nothing(), Aim("thing", "object")), items, told)
-
-
-def sd14_pipeline() -> Any:
-    """A `StableDiffusionPipeline` with the sizes of Stable Diffusion 1.4 and weights as they are initialised."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    down = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)
-    up = ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3
-    unet = UNet2DConditionModel(sample_size=64, in_channels=4, out_channels=4, layers_per_block=2,
-                                block_out_channels=(320, 640, 1280, 1280), down_block_types=down, up_block_types=up,
-                                cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4,
-                        up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4,
-                        sample_size=512)
-    tokenizer = sd14_tokenizer()
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072,
-                                        num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=77,
-                                        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1,
-                                        pad_token_id=len(tokenizer) - 1))
-    schedule = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
-                             set_alpha_to_one=False, steps_offset=1)
-    return StableDiffusionPipeline(vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=schedule,
-                                   safety_checker=None, feature_extractor=None, requires_safety_checker=False)
-
-
-def sd14_tokenizer() -> Any:
-    """A CLIP tokenizer of 49,408 entries: bytes, and as many pairs of them as fit."""
-    from tokenizers import pre_tokenizers
-    from transformers import CLIPTokenizer
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    ends = [f"{letter}</w>" for letter in letters]
-    merges = [(first, end) for first in letters for end in ends][:49408 - 2 - 2 * len(letters)]
-    pieces = [*letters, *ends, *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={piece: index for index, piece in enumerate(pieces)}, merges=merges, model_max_length=77)
 
 
 def _options() -> argparse.Namespace:

@@ -12,11 +12,10 @@ each image or prompt once.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from sd14 import sd14_pipeline
 from torch.utils.flop_counter import FlopCounterMode
 
 from expunge.attacks.unlearndiff import UnlearnDiff
@@ -96,9 +95,6 @@ def sampler(name: str) -> Sampler:
 
 def counted() -> Cost:
     """Operations at 512 pixels, on the meta device."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from attack import sd14_pipeline
-
     with torch.device("meta"):
         pipe = sd14_pipeline()
         x, t, states = torch.empty(1, 4, 64, 64), torch.ones(1), torch.empty(1, 77, 768)

@@ -2,10 +2,9 @@
 
     python benchmarks/closed_form.py [--concepts 100] [--methods uce,rece,speed,oce]
 
-What is built is what a closed form looks at: a text encoder of CLIP-L's shape and the 32 key and value projections, not
-the rest of the UNet. As published for celebrities: 100 names go, each towards "person", 100 other names stay. Texts are
-encoded once, and the time is told apart, because it is the same for every method. Random weights do not change how long
-anything takes; whether something is erased is not asked here.
+As published for celebrities: 100 names go, each towards "person", 100 other names stay. The time in the text encoder is
+told apart, because it is nearly the same for every method. Random weights do not change how long anything takes;
+whether something is erased is not asked here.
 """
 
 from __future__ import annotations
@@ -13,74 +12,50 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
-from transformers import CLIPTextConfig, CLIPTextModel
+from sd14 import sd14_model
+from torch import nn
 
-import expunge
-from expunge.models.conditioning import Conditioning
-from expunge.models.model import Model
 from expunge.records import Request, Target
 from expunge.runtime import machine
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.erase import resolve_method
 
-WIDTHS = (320,) * 5 + (640,) * 5 + (1280,) * 6
-"""Outputs of the 16 cross-attention layers."""
 SYLLABLES = ("ka", "lo", "mi", "ren", "sto", "tu", "vel", "wo", "zan", "bri", "dor", "fe")
 
 
 @dataclass
-class Shape:
-    """As much of a `Model` as a closed form asks for. `seconds`, `cpu`: spent in the text encoder."""
+class Clock:
+    """Wall and processor time in seconds, and what went through in that time."""
 
-    encoder: Any
-    tokenizer: Any
-    projections: dict[str, Parameter]
-    name: str = "sd14-shape"
-    hash: str = "random"
-    encoder_hash: str = "random"
-    process: str = "random"
-    world: str = "open"
-    patch_hash: str = ""
-    seconds: float = 0.0
-    cpu: float = 0.0
-    known: dict[str, Conditioning] = field(default_factory=dict)
-
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Text states, from memory where a text was encoded before."""
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.known]
-        if new:
-            began, used = time.perf_counter(), time.process_time()
-            ids = self.tokenizer(new, padding="max_length", max_length=77, return_tensors="pt").input_ids
-            states: Tensor = self.encoder(ids)[0]
-            self.seconds += time.perf_counter() - began
-            self.cpu += time.process_time() - used
-            self.known |= {text: Conditioning(states[i:i + 1], ids[i:i + 1]) for i, text in enumerate(new)}
-        rows = [self.known[prompt] for prompt in prompts]
-        return Conditioning(torch.cat([row.states for row in rows]), torch.cat([row.ids for row in rows]))
-
-    def parameters_in(self, scope: str) -> dict[str, Parameter]:
-        """The projections of xattn.kv, xattn.k or xattn.v."""
-        ends = {"xattn.kv": ("k.weight", "v.weight"), "xattn.k": ("k.weight",), "xattn.v": ("v.weight",)}[scope]
-        return {name: p for name, p in self.projections.items() if name.endswith(ends)}
+    wall: float = 0.0
+    processor: float = 0.0
+    rows: int = 0
 
 
-def shape() -> Shape:
-    """CLIP-L and 32 projections, random; the embedded model's tokenizer."""
-    embedded = expunge.load("embedded", device="cpu")
-    assert isinstance(embedded, Model)
-    ids = {key: getattr(embedded.texts[0].tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    encoder = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
-                                           num_attention_heads=12, vocab_size=49408, **ids)).eval()
-    made = {f"unet/{i}.attn2.to_{kind}.weight": Parameter(0.03 * torch.randn(rows, 768), requires_grad=False)
-            for i, rows in enumerate(WIDTHS) for kind in "kv"}
-    return Shape(encoder.requires_grad_(False), embedded.texts[0].tokenizer, made)
+@contextmanager
+def clocked(module: nn.Module) -> Iterator[Clock]:
+    """Inside, the time that the module takes is added up."""
+    clock, began = Clock(), [0.0, 0.0]
+
+    def enter(*_: object) -> None:
+        began[:] = [time.perf_counter(), time.process_time()]
+
+    def leave(inner: nn.Module, args: tuple[torch.Tensor, ...], *_: object) -> None:
+        clock.wall += time.perf_counter() - began[0]
+        clock.processor += time.process_time() - began[1]
+        clock.rows += len(args[0])
+
+    hooks = [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield clock
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def request(count: int) -> Request:
@@ -100,24 +75,21 @@ def main() -> None:
     chosen = options.parse_args()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = shape()
+        model = sd14_model()
     asked = request(chosen.concepts)
     print(f"{machine(torch.device('cpu'))}; {torch.get_num_threads()} threads; torch {torch.__version__}")
-    print(f"{chosen.concepts} concepts, {len(asked.keep)} names to keep, {len(model.projections)} projections of "
-          f"{sum(p.numel() for p in model.projections.values()):,} weights")
+    print(f"{chosen.concepts} concepts, {len(asked.keep)} names to keep, {model.name}")
     for name in chosen.methods.split(","):
         method = resolve_method(name, {"retain": None})
         assert isinstance(method, ClosedForm)
-        began, used, encoded, cpu = time.perf_counter(), time.process_time(), model.seconds, model.cpu
-        patch = method(cast(Model, model), asked)
+        began, used = time.perf_counter(), time.process_time()
+        with clocked(model.component("text_encoder")) as texts:
+            patch = method(model, asked)
         seconds, spent = time.perf_counter() - began, time.process_time() - used
-        if model.seconds > encoded:
-            print(f"encoding {len(model.known)} texts: {model.seconds:.1f} s ({model.cpu:.1f} s of processor time)")
-        solving, alone = seconds - (model.seconds - encoded), spent - (model.cpu - cpu)
-        print(f"{name:<6} statistics and {patch.card.steps} solution(s): {solving:.1f} s ({alone:.1f} s of processor "
-              f"time); with encoding {solving + model.seconds:.1f} s ({alone + model.cpu:.1f} s); "
+        print(f"{name:<6} {seconds:.1f} s ({spent:.1f} s of processor time), of which {texts.wall:.1f} s "
+              f"({texts.processor:.1f} s) in the text encoder for {texts.rows} texts; {patch.card.steps} solution(s); "
               f"left of the concepts' outputs {patch.card.losses['erase'][-1]:.4f}, moved of what stays "
-              f"{patch.card.losses['keep'][-1]:.2g}")
+              f"{patch.card.losses['keep'][-1]:.2g}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import expunge
 from expunge.attacks.settings import AttackSettings
+from expunge.evaluation import evaluate
 from expunge.records import EVALUATIONS, SUITE_RESULTS, Evaluation, Score
 from expunge.report.verdict import verdict
 from expunge.report.words import find
@@ -59,7 +60,7 @@ def measured(concept: str, method: str, out: Path, attacked: bool) -> Evaluation
         expunge.erase(model, concept, method, out=folder, own_look=False)
     if suite is not None and not SUITE_RESULTS.at(suite):
         expunge.attack(model, patch, settings=AttackSettings(tier="smoke", batch=64), out=suite)
-    return expunge.evaluate(model, patch, settings=SETTINGS, out=made, cache=out / "pictures", suite=suite)
+    return evaluate(model, patch, settings=SETTINGS, out=made, cache=out / "pictures", suite=suite)
 
 
 def nearest(made: Mapping[str, Evaluation]) -> list[tuple[float, str]]:

@@ -1,5 +1,7 @@
 """Drawing many prompts: `expunge.sample` against the diffusers pipeline called prompt by prompt.
 
+    python benchmarks/draw.py [--model embedded] [--prompts 32]
+
 Both draw the same prompts with the same weights, steps and guidance in the same run, by turns, so that whatever else
 the machine does falls on both. The pipeline is diffusers' own, with its own DDIM scheduler and no progress bar.
 """

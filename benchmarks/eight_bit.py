@@ -9,6 +9,7 @@ embedded world's judge.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import expunge
@@ -19,12 +20,13 @@ from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import WORLDS
 
-CONCEPT, THINGS = "church", ("dog", "pizza", "apple", "car", "guitar", "castle", "cat", "tree")
+CONCEPT, THINGS = "church", ("dog", "pizza", "apple", "car", "guitar", "castle", "cat", "rose")
 STYLES = ("flat", "3d", "pixel art")
 
 
 def main() -> int:
     """Prints a row for each model, with and without the patch."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     eight, plain = (expunge.load("embedded", device="cpu", eight_bit=on) for on in (True, False))
     patch = expunge.erase(eight, CONCEPT, "esd-fast", settings={"lora_rank": 8}, own_look=False)
     judge = WORLDS.get(plain.world)().judge(patch.card.request)
@@ -44,7 +46,7 @@ def seen(model: Model, judge: Judge, things: tuple[str, ...] | list[str], seeds:
     answers = judge(draw(model, [(text, seed) for text, seed, _ in asked],
                          Sampler(steps=8, guidance=model.guidance)))
     hits = [answer.answers.get("object") == thing for answer, (*_, thing) in zip(answers, asked, strict=True)]
-    low, high = rate_interval({number: [hit] for number, hit in enumerate(hits)})
+    low, high = rate_interval({str(number): [hit] for number, hit in enumerate(hits)})
     return f"{sum(hits)} of {len(hits)} ({low:.0%} to {high:.0%})"
 
 

@@ -259,7 +259,8 @@ class _Adapted:
     def __init__(self, users: Mapping[tuple[Any, ...], Mapping[str, Any]], measure: str, of: tuple[str, float],
                  like: tuple[str, float]) -> None:
         self.values, self.draws = {}, {}
-        times = np.stack([(resamples(len(NAMES), DRAWS, 0) == k).sum(1) for k in range(len(NAMES))], 1)
+        picks = np.concatenate([*resamples(len(NAMES), DRAWS, 0)])
+        times = np.stack([(picks == k).sum(1) for k in range(len(NAMES))], 1)
         for side in ("forbidden", "innocent"):
             wanted = sorted(key[2:] for key in users if key[:2] == like and key[4] == side)
             found = [(key, users[of + key]) for key in wanted if of + key in users]
@@ -359,7 +360,7 @@ def report(record: Mapping[str, Any]) -> None:
     print(f"\nmachine: {record['machine']}; {', '.join(f'{k} {v}' for k, v in record['versions'].items())}")
     print(f"model: {record['model'][:16]}; users: {plan['steps']} steps of AdamW, {plan['pictures']} drawings; "
           f"{len(cells)} of {record['asked']} cells\n")
-    print("\n".join(cells.texts[0].table))
+    print("\n".join(table(cells)))
     print("\nmitigation and harm: 1 - (adaptation under the arm / adaptation without a mask), of forbidden and of "
           "innocent characters; beyond random: 1 - (forbidden adaptation under the arm / under random masks of the "
           "same ratio). 95% bootstrap over the characters, each with all users who taught it, given these masks (one "

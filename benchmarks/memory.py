@@ -141,7 +141,8 @@ def clip_text() -> nn.Module:
     """The text encoder of Stable Diffusion 1.x."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    return CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+    encoder: nn.Module = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_attention_heads=12))
+    return encoder
 
 
 def encoders() -> dict[str, list[int]]:

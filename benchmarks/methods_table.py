@@ -82,12 +82,14 @@ def by_kind(bench: Bench) -> list[str]:
     kinds = [[concept for concept in result.concepts if (concept in STYLES) == style] for style in (False, True)]
     for row in _rows(result):
         each = [[result.summary(row.method, concept) for concept in kind] for kind in kinds]
-        means = [f"{sum(one.score('integrity/near').value for one in kind) / len(kind):.2f}" for kind in each]
+        means = [f"{sum(_value(one.score('integrity/near')) for one in kind) / len(kind):.2f}" for kind in each]
         counts = [_sum(kind, name) for name in (WORST, "found/all") for kind in each]
         lines.append(f"| {row.method} | {' | '.join([*counts, *means])} |")
     lines.append("")
     for method, other in PAIRS:
         less = bench.less(WORST, method, other)
+        if less.value is None or less.low is None or less.high is None:
+            raise SystemExit(f"{method} and {other} cannot be compared: {less.note}")
         lines.append(f"{method} minus {other}, elicited: {100 * less.value:+.1f} points ({100 * less.low:+.1f} to "
                      f"{100 * less.high:+.1f}), n {less.n}")
     halves = [[_share(result, method, some) for method in result.methods]
@@ -119,7 +121,14 @@ def _rows(result: BenchResult) -> list[Summary]:
 
 def _elicited(row: Summary) -> tuple[float, float]:
     """Least first; of equal ones, that which keeps more."""
-    return row.score(WORST).value, -row.score("integrity/near").value
+    return _value(row.score(WORST)), -_value(row.score("integrity/near"))
+
+
+def _value(score: Pooled) -> float:
+    """SystemExit: the record does not have it."""
+    if score.value is None:
+        raise SystemExit(f"{score.name} was not measured: {score.note}")
+    return score.value
 
 
 def _ends(score: Pooled) -> tuple[float, float]:
@@ -130,12 +139,12 @@ def _ends(score: Pooled) -> tuple[float, float]:
 
 def _rate(score: Pooled) -> str:
     low, high = (100 * end for end in _ends(score))
-    return f"{100 * score.value:.1f}% ({low:.0f} to {high:.0f}; {score.numerator} of {score.n})"
+    return f"{100 * _value(score):.1f}% ({low:.0f} to {high:.0f}; {score.numerator} of {score.n})"
 
 
 def _mean(score: Pooled) -> str:
     low, high = _ends(score)
-    return f"{score.value:.2f} ({low:.2f} to {high:.2f})".replace("-", "\u2212")
+    return f"{_value(score):.2f} ({low:.2f} to {high:.2f})".replace("-", "\u2212")
 
 
 if __name__ == "__main__":

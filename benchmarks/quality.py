@@ -34,7 +34,8 @@ def main() -> None:
     model, judge, pictures = expunge.load("embedded"), EmojiJudge(WEIGHTS), expunge.ImageCache(args.out / "pictures")
 
     def draw(items: Sequence[tuple[Prompt, int]], sampler: Sampler) -> Tensor:
-        return pictures.draw(model, items, sampler, batch=64)[1]
+        drawn: Tensor = pictures.draw(model, items, sampler, batch=64)[1]
+        return drawn
 
     print(f"machine: {machine(model.device)}; {', '.join(f'{k} {v}' for k, v in versions().items())}")
     print(f"model: {model.hash[:16]}, 20 steps, guidance {SAMPLER.guidance:g}; judge: {judge.name}")

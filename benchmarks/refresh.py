@@ -332,7 +332,7 @@ def main() -> None:
                                 "measured": measured})
         print(table(measured[-1:]), flush=True)
     print(f"\n{machine(torch.device('cpu'))}; one thread; torch {torch.__version__}; seeds 0 to {chosen.seeds - 1}, "
-          f"{told}; {time.monotonic() - began:.0f} s\n\n{measured.texts[0].table}")
+          f"{told}; {time.monotonic() - began:.0f} s\n\n{table(measured)}")
 
 
 def _told(one: Mapping[str, Any], name: str) -> str:

@@ -1,7 +1,11 @@
-"""How long a user waits for nothing: `import expunge`, lists and help, each in a fresh interpreter."""
+"""How long a user waits for nothing: `import expunge`, lists and help, each in a fresh interpreter.
+
+    python benchmarks/startup.py [--repeats 7]
+"""
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import time
@@ -19,7 +23,11 @@ CASES = {
 }
 
 
-def main(repeats: int = 7) -> None:
+def main() -> None:
+    """Print the table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--repeats", type=int, default=7)
+    repeats = options.parse_args().repeats
     print(f"{machine()}; Python {sys.version.split()[0]}; {repeats} repeats")
     for name, arguments in CASES.items():
         times = []

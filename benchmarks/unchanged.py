@@ -64,7 +64,7 @@ def main() -> int:
 
 def _pictures() -> dict[str, Any]:
     model, items = expunge.load("embedded", device="cpu"), [("a house", 0), ("a 3d emoji of a church", 1), ("", 2)]
-    told = {"identity": [model.hash, model.encoder_hash, model.parts, model.drawing]}
+    told: dict[str, Any] = {"identity": [model.hash, model.encoder_hash, model.parts, model.drawing]}
     for steps, guidance in ((20, 2.0), (7, 1.0)):
         drawn = draw(model, items, Sampler(steps=steps, guidance=guidance))
         told |= {f"picture/{text or 'empty'}/{seed}/{steps}/{guidance}": _hash(picture)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from expunge.records.base import Record
 
@@ -59,15 +59,18 @@ class Score(Record):
     note: str = ""
 
 
-class _HasScores(Protocol):
+ScoreT_co = TypeVar("ScoreT_co", bound=Score, covariant=True)
+
+
+class _HasScores(Protocol[ScoreT_co]):
     @property
-    def scores(self) -> tuple[Score, ...]: ...
+    def scores(self) -> tuple[ScoreT_co, ...]: ...
 
 
 class Scored:
     """What every record with scores can do."""
 
-    def score(self: _HasScores, name: str) -> Score:
+    def score(self: _HasScores[ScoreT_co], name: str) -> ScoreT_co:
         """The score called `name`; KeyError if there is none."""
         for score in self.scores:
             if score.name == name:
