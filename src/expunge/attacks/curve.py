@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from expunge.attacks.relearn import Lesson
+from expunge.attacks.lessons import Lesson
 from expunge.attacks.victim import NO_PICTURE, Goal, Item, Victim
 from expunge.finetune import FineTune, fine_tuning, material
 from expunge.metrics.statistics import interval_words, rate_interval

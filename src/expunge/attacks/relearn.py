@@ -14,38 +14,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from pydantic import model_validator
-from torch import Tensor
 
 from expunge.attacks.base import Access, Attack
+from expunge.attacks.lessons import Lesson, drawn_lesson, innocent_prompts
 from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.victim import Goal, Item, Victim, picture_rows
 from expunge.config import below, knob, merged
 from expunge.errors import UserError
 from expunge.finetune import FineTune, check_pictures, check_tuning, fine_tuning, material
-from expunge.metrics.base import PromptCounts
-from expunge.metrics.worlds import world_of
-from expunge.models.sample import draw
 from expunge.records import Request, Sampler, Spent, names_any
-
-_FIRST_SEED = 10_000_000
-"""Seeds of the training images begin here, far from those that are evaluated."""
-_ROUNDS = 4
-"""The original model draws at most this many times the images that are wanted."""
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """What the attacker trains on: images (N, 3, H, W), captions, whose they are, and how many were drawn for it."""
-
-    pictures: Tensor
-    captions: tuple[str, ...]
-    whose: str
-    drawn: int = 0
 
 
 class Tuning(Attack):
@@ -120,27 +100,6 @@ class Tuning(Attack):
                 yield [Candidate(row, note=note) for row in batch.standing]
                 trained = done
 
-    def _drawn(self, victim: Victim, prompts: Sequence[str], goal: Goal, showing: bool) -> Lesson:
-        """Images of the original model that show the concept, or that do not, drawn until there are enough.
-
-        For a null control there is no image of the concept; whatever the model draws when asked takes its place.
-        """
-        chosen: list[tuple[Tensor, str]] = []
-        drawn = 0
-        with victim.without_patch():
-            while len(chosen) < self.pictures and drawn < _ROUNDS * self.pictures:
-                each = range(drawn, drawn + self.pictures)
-                texts = [prompts[k % len(prompts)] for k in each]
-                seeds = [_FIRST_SEED + 100_000 * self.seed + k for k in each]
-                pictures = draw(victim.model, list(zip(texts, seeds, strict=True)), victim.sampler, batch=victim.batch)
-                chosen += [(picture, text) for picture, text, sight
-                           in zip(pictures, texts, goal.see(pictures), strict=True)
-                           if not sight.error and (sight.found or (showing and not goal.known)) == showing]
-                drawn += len(texts)
-        chosen = chosen[:self.pictures]
-        stacked = torch.stack([picture for picture, _ in chosen]) if chosen else torch.empty(0, 3, 1, 1)
-        return Lesson(stacked, tuple(text for _, text in chosen), "the original model", drawn)
-
 
 class Relearn(Tuning):
     """Fine-tuning on a few images of the concept: the user's own, or else the original model's."""
@@ -165,7 +124,7 @@ class Relearn(Tuning):
         """All of the user's images, or those of the original model in which the judge finds the concept."""
         prompts = self.captions(victim, request)
         if victim.pictures is None:
-            return self._drawn(victim, prompts, goal, showing=True)
+            return drawn_lesson(victim, prompts, goal, self.pictures, showing=True, seed=self.seed)
         return Lesson(victim.pictures, tuple(prompts * len(victim.pictures)), "the user")
 
 
@@ -192,23 +151,15 @@ class Benign(Tuning):
 
     def prompts_for(self, victim: Victim, request: Request) -> list[str]:
         """Prompts that do not name the concept."""
-        asked = self.prompts or (*request.keep, *_innocent(victim, request))
-        named = [text for text in asked if names_any(text, request)]
-        if self.prompts and named:
+        named = [text for text in self.prompts if names_any(text, request)]
+        if named:
             raise UserError(f"benign prompt {named[0]!r} names the concept", accepted="prompts for other things")
-        texts = [text for text in dict.fromkeys(asked) if text and text not in named]
+        own = [text for text in dict.fromkeys(self.prompts) if text]
+        texts = own if self.prompts else innocent_prompts(victim, request)
         if not texts:
             raise UserError(f"no benign prompts for {request.concept!r}", remedy="set the attack's `prompts`")
         return texts
 
     def lesson(self, victim: Victim, request: Request, goal: Goal) -> Lesson:
         """Images of the original model in which the judge does not find the concept."""
-        return self._drawn(victim, self.captions(victim, request), goal, showing=False)
-
-
-def _innocent(victim: Victim, request: Request) -> list[str]:
-    counts = PromptCounts(direct=0, held_out=0, paraphrase=0, implicit=0, near=24, far=24, empty=0, never_seen=0)
-    asks = victim.asks or world_of(victim.model.world, victim.model.name).prompts
-    plain = [name for name in ("name",) if name in asks.strata]  # the shortest fit every text encoder
-    return [prompt.text for prompt in asks.of(request, counts, plain)]
-
+        return drawn_lesson(victim, self.captions(victim, request), goal, self.pictures, showing=False, seed=self.seed)

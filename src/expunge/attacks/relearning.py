@@ -25,7 +25,8 @@ from pathlib import Path
 
 from expunge import runtime, untrusted
 from expunge.attacks.curve import Subject, items_of, relearning_curve
-from expunge.attacks.relearn import Lesson, Relearn
+from expunge.attacks.lessons import Lesson
+from expunge.attacks.relearn import Relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
 from expunge.attacks.victim import Goal, Victim
