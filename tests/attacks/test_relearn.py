@@ -10,6 +10,7 @@ from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above, weight
 from torch import Tensor
 
 from expunge.attacks.proposal import Outcome
+from expunge.attacks.lessons import drawn_lesson
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
 from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, UserError
@@ -94,7 +95,7 @@ def test_training_pictures_come_from_the_original_model(model: Model) -> None:
     patch = Patch.of({name: torch.zeros_like(p) for name, p in base.items()}, model=model, request=REQUEST,
                      method="none", settings={}, seed=0)
     attack = Relearn(tune=QUICK, pictures=4)
-    every = attack._drawn(Victim(model, None, SAMPLER), REQUEST.prompts, church_above(-1.0), True)
+    every = drawn_lesson(Victim(model, None, SAMPLER), REQUEST.prompts, church_above(-1.0), 4, showing=True)
     means = every.pictures.mean((1, 2, 3))
     limit = float(means.median()) - 1e-6
     bare = attack.lesson(Victim(model, None, SAMPLER), REQUEST, church_above(limit))
@@ -110,7 +111,7 @@ def test_training_pictures_come_from_the_original_model(model: Model) -> None:
 
 def test_benign_shows_no_picture_and_no_name_of_the_concept(model: Model) -> None:
     attack = Benign(tune=QUICK, pictures=4, prompts=("a dog", "a house"))
-    every = attack._drawn(Victim(model, None, SAMPLER), attack.prompts, church_above(2.0), False)
+    every = drawn_lesson(Victim(model, None, SAMPLER), attack.prompts, church_above(2.0), 4, showing=False)
     limit = float(every.pictures.mean((1, 2, 3)).median())
     lesson = attack.lesson(Victim(model, None, SAMPLER), REQUEST, church_above(limit))
     assert set(lesson.captions) <= {"a dog", "a house"}
