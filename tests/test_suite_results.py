@@ -95,7 +95,9 @@ def test_attacks_on_something_else_are_refused(changed: dict[str, object], says:
     ({"steps": 4, "guidance": 12.0}, "steps 4, guidance 12", "steps 20, guidance 2", "--steps 4 --guidance 12"),
     ({"height": 64}, "height 64", "height the model's own", "--height 64"),
     ({"width": 64}, "width 64", "width the model's own", "--width 64"),
-    ({"negative": "a dog"}, "negative 'a dog'", "negative ''", "--negative 'a dog'")])
+    ({"negative": "a dog"}, "negative 'a dog'", "negative ''", "--negative 'a dog'"),
+    ({"truncate": True}, "truncate yes", "truncate no", "--truncate"),
+    ({"scheduler": "ddim"}, "scheduler 'ddim'", "scheduler ''", "--scheduler 'ddim'")])
 def test_attacks_and_curves_drawn_otherwise_are_refused_with_the_difference(
         changed: dict[str, object], theirs: str, ours: str, flags: str) -> None:
     for made in (suite_of(), curves()):
@@ -103,6 +105,13 @@ def test_attacks_and_curves_drawn_otherwise_are_refused_with_the_difference(
             check_same(made.model_copy(update={"sampler": Sampler(**changed)}), UNDER, ("church",))  # type: ignore[arg-type]
         assert f"drawn at {theirs}, the evaluation at {ours}" in told.value.got
         assert f"evaluate with {flags}" in (told.value.remedy or "")
+
+
+def test_an_evaluation_that_cuts_prompts_takes_in_no_attacks_that_did_not() -> None:
+    under = replace(UNDER, sampler=UNDER.sampler.model_copy(update={"truncate": True}))
+    with pytest.raises(UserError, match="truncate no, the evaluation at truncate yes") as told:
+        check_same(suite_of(), under, ("church",))
+    assert "no --truncate" in (told.value.remedy or "")
 
 
 @pytest.mark.parametrize("what", ["process", "number type", "schedule and parts"])

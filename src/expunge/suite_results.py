@@ -75,7 +75,7 @@ def check_same(made: SuiteResult | Relearning, under: Under, concepts: Sequence[
             raise UserError(f"these {_what(made)} were made {whose}, not on {asked[:12]}",
                             accepted=f"{_what(made)} on the same {what}",
                             remedy=f"{_verb(made)} this patch with `expunge {_verb(made)}`")
-    theirs, ours = made.sampler.model_dump(), under.sampler.model_dump()
+    theirs, ours = dict(made.sampler), dict(under.sampler)  # all fields: a dump leaves out what is not set
     odd = [name for name in theirs if theirs[name] != ours[name]]
     if odd:
         raise UserError(
@@ -198,10 +198,12 @@ def _settings(values: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _flags(values: Mapping[str, Any], names: Sequence[str]) -> str:
-    """"--steps 4 --guidance 12"; what is unset is left out of a command."""
-    return " ".join(f"--{name} {_plain(values[name])}" if values[name] not in (None, "") else f"no --{name}"
-                    for name in names)
+    """"--steps 4 --truncate"; what is unset is left out of a command."""
+    return " ".join(f"no --{name}" if values[name] in (None, "", False) else
+                    f"--{name}" if values[name] is True else f"--{name} {_plain(values[name])}" for name in names)
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "the model's own" if value is None else repr(value) if isinstance(value, str) else f"{value:g}"

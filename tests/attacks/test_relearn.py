@@ -9,8 +9,8 @@ import torch
 from brightness import ITEMS, REQUEST, SAMPLER, Brightness, church_above, weights
 from torch import Tensor
 
-from expunge.attacks.proposal import Outcome
 from expunge.attacks.lessons import drawn_lesson
+from expunge.attacks.proposal import Outcome
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
 from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, UserError

@@ -13,7 +13,7 @@ from colour_world import attacked_world
 from expunge.bench.run import TABLES, run_bench
 from expunge.bench.settings import BenchSettings
 from expunge.config import merged
-from expunge.errors import ConfigError
+from expunge.errors import ConfigError, UserError
 from expunge.protocols.answers import Answers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
@@ -44,6 +44,37 @@ def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[s
     before = [file.stat().st_mtime_ns for file in records]
     run_bench(settings, out=out, world=attacked_world())
     assert [file.stat().st_mtime_ns for file in records] == before
+
+
+def test_another_list_is_no_result_of_this_one(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path) -> None:
+    """Under a label of its own it is asked; in the place of the first it is refused by what differs."""
+    other = {**asked, "files": {**asked["files"], "prompts": str(table(tmp_path / "other.csv", [
+        {"prompt": "a dog", "s": 1}]))}}
+    one = merged(small, {"attack": None, "seeds": [0], "methods": small["methods"][:1]})
+    with pytest.raises(ConfigError, match="two protocols are called small"):
+        BenchSettings.build(merged(one, {"protocols": [asked, other]}))
+    out = tmp_path / "out"
+    both = BenchSettings.build(merged(one, {"protocols": [asked, {**other, "label": "dogs"}]}))
+    run_bench(both, out=out, world=attacked_world())
+    tables = (out / TABLES).read_text(encoding="utf-8").split("### ")[1:]
+    assert [text.splitlines()[0] for text in tables] == ["small", "dogs (small)"]
+    assert ["n 3" in text for text in tables] == [True, False]
+    with pytest.raises(UserError, match="files"):
+        run_bench(BenchSettings.build(merged(one, {"protocols": [other]})), out=out, world=attacked_world())
+
+
+def test_a_missing_file_is_told_before_any_edit_is_made(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path
+                                                        ) -> None:
+    lacking = {**asked, "files": {"classifier": asked["files"]["classifier"]}}
+    with pytest.raises(UserError, match="prompts"):
+        run_bench(BenchSettings.build(merged(small, {"protocols": [lacking]})), out=tmp_path / "out",
+                  world=attacked_world())
+    assert not [*(tmp_path / "out").rglob("patch.safetensors")]
+
+
+def test_the_products_own_protocol_is_a_mistake_of_the_file(small: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="the product's own evaluation"):
+        BenchSettings.build(merged(small, {"protocols": [{"protocol": "emoji"}]}))
 
 
 def test_an_unknown_protocol_is_a_mistake_of_the_file(small: dict[str, Any]) -> None:

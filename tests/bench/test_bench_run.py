@@ -20,6 +20,7 @@ from colour_world import attacked_world
 
 from expunge.bench.cells import CELL, planned_cells
 from expunge.bench.forecast import estimated
+from expunge.bench.make import _controls
 from expunge.bench.run import run_bench
 from expunge.bench.settings import BenchSettings
 from expunge.config import merged
@@ -27,7 +28,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.locks import held
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import BenchResult, Edit, ImageRecord
+from expunge.records import BenchResult, Edit, ImageRecord, Score, SuiteResult
 from launching import finished, launch
 
 HOT = {"method": "esd", "label": "hot",
@@ -344,3 +345,22 @@ def test_a_bench_opens_a_variant_in_the_number_type_that_its_file_names(small: d
         run(small, tmp_path / "bench", {**one, "dtype": "float32"})
     with pytest.raises(UserError, match="no variant 'ema'"):
         run(small, tmp_path / "other", {**one, "variant": "ema"})
+
+
+def test_an_attack_that_cannot_be_made_is_told_before_any_edit_is_made(small: dict[str, Any], tmp_path: Path) -> None:
+    asked = merged(small, {"attack": {"attacks": ["noising"], "options": {"noising": {"strengths": [0.95]}}}})
+    asked["attack"]["options"].pop("seed-search")
+    with pytest.raises(ConfigError, match=r"strength 0\.95 with 2 sampling steps"):
+        run_bench(BenchSettings.build(asked), out=tmp_path / "out", world=attacked_world())
+    assert not [*(tmp_path / "out").rglob("patch.safetensors")]
+
+
+def test_null_controls_of_several_concepts_are_counted_together() -> None:
+    def suite(hits: int, n: int) -> SuiteResult:
+        control = Score(name="attack/noising/control", title="null control", value=hits / n, low=0.0, high=1.0,
+                        interval="Wilson", n=n, numerator=hits, prompts=n)
+        return SuiteResult.model_construct(scores=(control, Score(name="attack/worst", title="w", value=1.0, n=1)))
+
+    control, = _controls([suite(1, 4), suite(0, 2)])
+    assert (control.name, control.numerator, control.n, control.prompts) == ("attack/noising/control", 1, 6, 6)
+    assert (control.low, control.high) == (None, None)

@@ -64,7 +64,11 @@ def test_merge_writes_a_folder_and_refuses_to_overwrite(patch: Path, pipeline_fo
     assert (tmp_path / "merged" / "model_index.json").is_file()
     capsys.readouterr()
     assert run(arguments) == 2
-    assert "exists already" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "exists already" in told
+    assert "--overwrite" in told
+    assert run([*arguments, "--overwrite"]) == 0
+    assert run([*arguments, "--overwrite", "--only", "lora"]) == 2
 
 
 def test_a_patch_of_several_concepts_shows_each_of_them(patch_of_two: Path, pipeline_folder: Path, tmp_path: Path,

@@ -30,6 +30,9 @@ from expunge.cli import run
     (["show", "nowhere"], "nothing at nowhere"),
     (["report", "nowhere"], "no evaluation at nowhere"),
     (["ls", "worlds", "--kind", "animal"], "--kind"),
+    (["evaluate", "--protocol", "i2p-sexual", "--attack", "nowhere"], "--attack with the published protocol"),
+    (["evaluate", "--protocol", "i2p-sexual", "--cache", "nowhere"], "--cache with the published protocol"),
+    (["evaluate", "--protocol", "emoji", "--limit", "3"], "the product's own evaluation"),
     (["bake", "--pictures", "nowhere", "--without", "chruch"], "chruch"),
 ])
 def test_mistakes_end_with_code_two_and_a_message(arguments: list[str], says: str, pipeline_folder: Path,

@@ -48,6 +48,14 @@ def test_failures_abstentions_and_lost_images_are_counted_and_in_no_rate() -> No
                               "detector abstained": 1}
 
 
+def test_why_nothing_was_counted_is_told() -> None:
+    seen = [DetectorAnswer(shown=True)] * 2
+    unknown, = shown(answered(seen).only(True), M)
+    assert (unknown.n, "--erased" in unknown.note) == (0, True)
+    lost, = shown(answered(["not finite"]), M)
+    assert (lost.n, "no image could be judged" in lost.note) == (0, True)
+
+
 def test_rows_of_one_text_go_together() -> None:
     rows = [Row(number, "same") for number in range(1, 41)]
     score, = shown(answered([DetectorAnswer(shown=True)] * 20 + [DetectorAnswer(shown=False)] * 20, rows), M)

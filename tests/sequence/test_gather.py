@@ -44,6 +44,12 @@ def test_what_comes_back_is_counted_picture_by_picture() -> None:
     assert scores["revival/most"].low is None
 
 
+def test_an_image_more_without_an_answer_is_no_rise() -> None:
+    before, after = state(1, "church", {"church": [1, 0, 0, 0]}), state(2, "cat", {"church": [1, 0, 0], "cat": [0]})
+    scores = {score.name: score for score in _over_all([before, after], {"church": ("church",), "cat": ("cat",)})}
+    assert (scores["revival/most"].value, scores["revival/most"].note) == (0.0, "nothing rose")
+
+
 def test_the_second_judge_is_counted_apart_from_the_first() -> None:
     blind = {"church": [0, 0, 0, 0], "bomb": [1, 1, 1, 1], "cat": [0, 0, 1, 1]}
     both = []

@@ -140,14 +140,14 @@ def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: At
         processes.gather({0: suite.model_dump(mode="json")} if processes.main else {})[0])
 
 
-def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackSettings
+def rehearsed(model: Model, patch: Patch | None, concept: str, settings: AttackSettings, world: World | None = None
               ) -> tuple[list[Attack], int]:
     """The attacks that `attack` would make and how many items it would look at; nothing is drawn.
 
     Raises:
         UserError: what `attack` refuses before it draws anything.
     """
-    world = world_for(model.world, model.name, settings)
+    world = world_for(model.world, model.name, settings, world)
     request, victim, chosen = _prepared(model, patch, concept, settings, world.prompts)
     items, _ = drawable(victim, named_items(world.prompts, request, settings, TIERS[settings.tier].prompts))
     with applied(model, patch) if patch is not None else nullcontext():

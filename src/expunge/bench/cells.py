@@ -22,12 +22,14 @@ from typing import Any, Literal
 
 from expunge import untrusted
 from expunge.attacks.settings import AttackSettings
+from expunge.attacks.suite import rehearsed
 from expunge.bench.settings import BenchConcept, BenchMethod, BenchSettings
 from expunge.errors import ConfigError, UserError
 from expunge.evaluation import EvaluateSettings, planned_prompts
 from expunge.evaluation.plan import prompts_digest
 from expunge.files import folder_of, readable, write_json
 from expunge.metrics.prompts import Prompts
+from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.records import Edit, Request, check_request
 from expunge.resume import Inputs, refusal, shortened
@@ -171,6 +173,24 @@ def check_methods(cells: Sequence[Cell], model: Model) -> None:
             wrong[f"{cell.method.title}, {cell.concept}: {error}"] = None
     if wrong:
         raise ConfigError("; ".join(wrong), remedy="mend these rows or leave them out; nothing was begun")
+
+
+def check_attacks(cells: Sequence[Cell], model: Model, world: World) -> None:
+    """Look for attacks that cannot be made on a concept, whatever the edit.
+
+    Raises:
+        ConfigError: there are some, all of them with the reason.
+    """
+    wrong: dict[str, None] = {}
+    for cell in {cell.concept: cell for cell in cells}.values():
+        for concept in cell.request.concepts:
+            try:
+                if cell.attack is not None:
+                    rehearsed(model, None, concept, cell.attack, world)
+            except UserError as error:
+                wrong[f"{concept}: {error}"] = None
+    if wrong:
+        raise ConfigError("; ".join(wrong), remedy="mend the attacks' settings; nothing was begun")
 
 
 def check_begun(cells: Sequence[Cell]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -82,7 +82,7 @@ def _parts(cell: Cell, model: Model, world: World, settings: BenchSettings, tell
     stage.append("evaluate")
     with _timed(seconds, "evaluate"):
         evaluation = _evaluated(cell, model, patch, world, suites, settings, tell)
-    scores = [*evaluation.scores, *(suites[0].scores if len(suites) == 1 else ())]
+    scores = [*evaluation.scores, *(suites[0].scores if len(suites) == 1 else _controls(suites))]
     warnings = [*evaluation.warnings, *(line for suite in suites for line in suite.warnings)]
     return {
         "scores": tuple(_bare(score) for score in scores if score.name.startswith(KEPT)),
@@ -166,6 +166,20 @@ def _read_cost(folder: Path) -> EditCost | None:
         return EditCost.read(untrusted.text(folder / COST))
     except (OSError, ValueError):
         return None
+
+
+def _controls(suites: Sequence[SuiteResult]) -> list[Score]:
+    """The null controls of attacks on several concepts, counted together; none has an interval of its own."""
+    each: dict[str, list[Score]] = {}
+    for score in (score for suite in suites for score in suite.scores if score.name.endswith("/control")):
+        each.setdefault(score.name, []).append(score)
+    out = []
+    for scores in each.values():
+        n, hits = sum(score.n for score in scores), sum(score.numerator or 0 for score in scores)
+        out.append(scores[0].model_copy(update={
+            "n": n, "numerator": hits, "value": hits / n if n else None, "low": None, "high": None, "interval": "",
+            "prompts": sum(score.prompts for score in scores), "note": "over all concepts of the request"}))
+    return out
 
 
 def _bare(score: Score) -> Score:

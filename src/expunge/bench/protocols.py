@@ -18,7 +18,8 @@ from expunge.files import slug
 from expunge.locks import held
 from expunge.models.model import Model
 from expunge.models.patch import Patch
-from expunge.protocols.run import draw_original, run_protocol, shares
+from expunge.protocols.plan import planned
+from expunge.protocols.run import check_same_run, draw_original, run_protocol, shares
 from expunge.protocols.schema import Protocol, read_protocol
 from expunge.records import PROTOCOLS, Score
 from expunge.records.protocol import ProtocolResult
@@ -38,7 +39,8 @@ def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, folder
         folder: the bench's.
 
     Raises:
-        UserError: a file that a protocol needs is missing or another one.
+        UserError: a file that a protocol needs is missing or another one; a result of another list, other settings or
+            another protocol lies where this one's belongs.
     """
     todo = [(cell, one) for one in settings.protocols for cell in cells if _whole(cell)]
     for done, (cell, one) in enumerate(todo):
@@ -46,18 +48,29 @@ def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, folder
             patch = kept(Patch.load, cell.folder, PATCH) if mine else None
             if patch is None:
                 continue
-            found = kept(PROTOCOLS.read, folder_of(cell, one), PROTOCOLS.name)
-            if found is not None and found.patch_hash == patch.hash:
-                continue
             def note(count: int, total: int, words: str, done: int = done, cell: Cell = cell) -> None:
                 tell(done, len(todo), f"{cell.name}: {words} {count}/{total}")
 
             files = {role: Path(path) for role, path in one.files.items()}
             protocol, out = read_protocol(one.protocol), folder_of(cell, one)
             shared = folder / ORIGINALS / out.name if shares(out) else None  # a run that was begun alone goes on alone
+            found = kept(PROTOCOLS.read, out, PROTOCOLS.name)
+            if found is not None and found.patch_hash == patch.hash:
+                check_same_run(model, protocol, patch, settings=one.run, out=out, files=files, original=shared)
+                continue
             if shared is not None:
                 _draw_original(model, protocol, one, files, shared, note)
             run_protocol(model, protocol, patch, settings=one.run, out=out, files=files, original=shared, progress=note)
+
+
+def check_protocols(settings: BenchSettings, model: Model) -> None:
+    """What would end every protocol's run, before anything is made.
+
+    Raises:
+        UserError, ConfigError: as `planned`.
+    """
+    for one in settings.protocols:
+        planned(read_protocol(one.protocol), {role: Path(path) for role, path in one.files.items()}, one.run, model)
 
 
 def _draw_original(model: Model, protocol: Protocol, one: BenchProtocol, files: Mapping[str, Path], out: Path,
@@ -74,7 +87,7 @@ def _draw_original(model: Model, protocol: Protocol, one: BenchProtocol, files: 
 
 def folder_of(cell: Cell, one: BenchProtocol) -> Path:
     """Where a protocol's result for a cell lies."""
-    return cell.folder / f"protocol-{slug(Path(one.protocol).stem)}"
+    return cell.folder / f"protocol-{slug(one.title)}"
 
 
 def protocol_tables(cells: Sequence[Cell], settings: BenchSettings) -> Iterator[str]:
@@ -83,12 +96,13 @@ def protocol_tables(cells: Sequence[Cell], settings: BenchSettings) -> Iterator[
         results = [(cell, found) for cell in cells
                    if (found := kept(PROTOCOLS.read, folder_of(cell, one), PROTOCOLS.name)) is not None]
         if results:
-            yield _table(results)
+            yield _table(results, one.label)
 
 
-def _table(results: Sequence[tuple[Cell, ProtocolResult]]) -> str:
+def _table(results: Sequence[tuple[Cell, ProtocolResult]], label: str) -> str:
     first = results[0][1]
-    lines = [f"### {first.protocol}", "", f"{first.title}. Source: {first.source}.", ""]
+    lines = [f"### {f'{label} ({first.protocol})' if label else first.protocol}", "",
+             f"{first.title}. Source: {first.source}.", ""]
     if any(result.test_only for _, result in results):
         return "\n".join([*lines, "A stand-in took part: its numbers mean nothing and are not given.", ""])
     names = [score.name for score in first.scores if not score.name.startswith("original/")]

@@ -11,11 +11,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from expunge import runtime, untrusted
-from expunge.bench.cells import CELL, Cell, check_begun, check_methods, chosen_cells, planned_cells
+from expunge.bench.cells import (
+    CELL,
+    Cell,
+    check_attacks,
+    check_begun,
+    check_methods,
+    chosen_cells,
+    planned_cells,
+)
 from expunge.bench.check import checked, read_check, refuse_apart
 from expunge.bench.gather import gathered
 from expunge.bench.make import make
-from expunge.bench.protocols import PAUSE, ask_all, protocol_tables
+from expunge.bench.protocols import PAUSE, ask_all, check_protocols, protocol_tables
 from expunge.bench.settings import BenchSettings, read_bench
 from expunge.bench.taken import Taken, take
 from expunge.detectors.choosing import world_for
@@ -80,6 +88,8 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
                             remedy="name it with --out, or leave out --gather to make the cells")
         if make_cells:
             check_methods(chosen, model)
+            check_attacks(chosen, model, world)
+            check_protocols(settings, model)
             _make_all(chosen, model, world, settings, tell)
             ask_all(chosen, model, settings, folder, tell)
         found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)

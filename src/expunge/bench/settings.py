@@ -19,6 +19,7 @@ from expunge.attacks.settings import AttackSettings
 from expunge.config import Settings, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
+from expunge.files import slug
 from expunge.models.source import Source
 from expunge.protocols.schema import read_protocol
 from expunge.protocols.settings import RunSettings
@@ -82,12 +83,20 @@ class BenchProtocol(Settings):
     protocol: str = knob(..., "its name, or its file: see `expunge ls protocols`", min_length=1)
     files: dict[str, str] = knob({}, "what it needs, by role")
     run: RunSettings = knob(RunSettings(), "how it is run")
+    label: str = knob("", "what its folders and its table are called; the file's name if empty")
+
+    @property
+    def title(self) -> str:
+        """What its folders and its table are called."""
+        return self.label or Path(self.protocol).stem
 
     @field_validator("protocol")
     @classmethod
     def _exists(cls, name: str) -> str:
         try:
-            read_protocol(name)
+            if read_protocol(name).kind != "published":
+                raise UserError(f"the protocol {name} is the product's own evaluation of an edit",
+                                accepted="a published protocol", remedy="leave it out: `evaluation` asks it anyway")
         except UserError as error:
             raise _wrong(error) from error
         return name
@@ -132,6 +141,12 @@ class BenchSettings(Settings):
             raise _wrong(UserError("nothing there", accepted="at least one"))
         _once([row.title for row in rows], "two rows are called", "another label for one of them")
         return rows
+
+    @field_validator("protocols")
+    @classmethod
+    def _apart(cls, asked: tuple[BenchProtocol, ...]) -> tuple[BenchProtocol, ...]:
+        _once([slug(one.title) for one in asked], "two protocols are called", "another label for one of them")
+        return asked
 
     @field_validator("seeds")
     @classmethod
@@ -178,7 +193,7 @@ class BenchSettings(Settings):
         if self.attack is None:
             return self
         pairs = {name: (getattr(self.attack, name), getattr(self.evaluation, name))
-                 for name in ("steps", "guidance", "height", "width", "negative")}
+                 for name in ("steps", "guidance", "height", "width", "negative", "truncate")}
         odd = [f"attack.{name} {own!r} beside evaluation.{name} {theirs!r}"
                for name, (own, theirs) in pairs.items() if own != theirs]
         if odd:

@@ -196,8 +196,9 @@ def _report(result: BenchResult, folder: Path, by: str, redact: bool) -> None:
 def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     """The settings as YAML (the file of the same bench), what is left and how long it takes as comments."""
     from expunge import runtime
-    from expunge.bench.cells import check_begun, check_methods, chosen_cells, planned_cells
+    from expunge.bench.cells import check_attacks, check_begun, check_methods, chosen_cells, planned_cells
     from expunge.bench.forecast import estimated
+    from expunge.bench.protocols import check_protocols
     from expunge.cli.progress import span
     from expunge.detectors.choosing import world_for
     from expunge.models.store import load
@@ -207,6 +208,8 @@ def _estimate(settings: BenchSettings, only: tuple[str, ...]) -> str:
     cells = chosen_cells(planned_cells(settings, model, world.completes, world.prompts, Path(settings.out)), only)
     check_begun(cells)
     check_methods(cells, model)
+    check_attacks(cells, model, world)
+    check_protocols(settings, model)
     with runtime.apart():  # a cell is made by one process
         forecast = estimated(cells, settings, model, world.prompts)
     lines = [as_yaml(settings.model_dump(mode="json")).rstrip(),

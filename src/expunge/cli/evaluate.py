@@ -74,6 +74,10 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
     own = given(config, sets, flags)
     if protocol:
         own, published = _by_protocol(protocol, own, asked)
+        beside = [flag for flag, value in (("--attack", suite), ("--cache", cache)) if value]
+        if published is not None and beside:
+            raise UserError(f"{' and '.join(beside)} with the published protocol {protocol}",
+                            accepted="neither: its result takes in no attacks, and keeps its images with it")
     else:
         asked.check_unused()
         published = None
@@ -112,7 +116,7 @@ def _by_protocol(protocol: str, own: dict[str, Any], asked: Asked) -> tuple[dict
     read = read_protocol(protocol)
     if read.kind == "published":
         return own, asked.settings(own)
-    asked.check_unused()
+    asked.check_unused(protocol)
     return merged(read.evaluation(), own), None
 
 

@@ -10,6 +10,7 @@ import click
 from expunge.cli.options import model_options_of
 from expunge.cli.patch_name import PatchName
 from expunge.cli.terminal import echo
+from expunge.errors import UserError
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
@@ -22,7 +23,8 @@ Examples:
 \b
   $ expunge merge runs/church --out runs/without-church
   error: runs/without-church exists already
-    accepted: a new or empty folder
+    accepted: a new name
+    choose another, or say --overwrite
 """
 
 
@@ -37,10 +39,13 @@ Examples:
                    "models share); or a patch that is a LoRA as such, for pipe.load_lora_weights.")
 @click.option("--allow-pickle", is_flag=True,
               help="Load weights that are not safetensors. Such a file can run any code: trust its author.")
+@click.option("--overwrite", is_flag=True,
+              help="Take the place of what is at --out; never that of the model, its LoRAs or PATCH. Not with --only "
+                   "lora.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, metavar="FOLDER",
               help="A new or empty folder.")
 def command(patch: Path, model: Source, dtype: str, variant: str | None,
-            only: str | None, allow_pickle: bool, out: Path) -> None:
+            only: str | None, allow_pickle: bool, overwrite: bool, out: Path) -> None:
     """Write a diffusers folder of the model with PATCH in it, for tools that know no patches.
 
     The folder appears whole or not at all, and holds a record of what reading it back found. `expunge export` writes
@@ -52,12 +57,14 @@ def command(patch: Path, model: Source, dtype: str, variant: str | None,
     from expunge.models.patch import Patch
     from expunge.models.store import merge
 
+    if overwrite and only == "lora":
+        raise UserError("--overwrite with --only lora", accepted="a new or empty folder for it")
     loaded = Patch.load(patch)
     if only == "lora":  # the patch as it is, or not at all
         merge(model, loaded, out, dtype, only=only, allow_pickle=allow_pickle, variant=variant)
     else:
         export(loaded, out, "component" if only else "folder", model=model, dtype=dtype, variant=variant,
-               component=(only or "").replace("-", "_"), allow_pickle=allow_pickle)
+               component=(only or "").replace("-", "_"), allow_pickle=allow_pickle, overwrite=overwrite)
     tell((only or "model").replace("-", " "), out)
     ways = {"lora": f'pipe.load_lora_weights("{out}")', "text-encoder": f'CLIPTextModel.from_pretrained("{out}")'}
     echo(f"open it with {ways[only] if only else opener(out)}")

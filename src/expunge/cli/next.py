@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 CLIP = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
 """A CLIP of the Hub that can judge, where the user named none."""
-_DRAWN = ("steps", "guidance", "height", "width", "negative")
+_DRAWN = ("steps", "guidance", "height", "width", "negative", "truncate")
 _JUDGED = ("clip", "prompts_of", "prompts", "add_templates", "margin", "detector", "second")
 
 

@@ -65,8 +65,11 @@ class Asked:
         names = ("allow_deviation", "store", "keep_days", "limit", "erased", "stand_ins")
         return cls(files, {name: value for name in names if (value := flags.pop(name)) not in (None, (), False)})
 
-    def check_unused(self) -> None:
-        """UserError: something was given, and there is no protocol that takes it."""
+    def check_unused(self, paired: str = "") -> None:
+        """UserError: something was given, and there is no protocol that takes it, for `paired` is none that does."""
+        if (self.files or self.chosen) and paired:
+            raise UserError(f"options of a published protocol with {paired}, which is the product's own evaluation",
+                            accepted="the options of `expunge evaluate` itself")
         if self.files or self.chosen:
             raise UserError("options of a published protocol without one", accepted="--protocol NAME",
                             remedy="`expunge ls protocols` lists them")

@@ -94,7 +94,14 @@ def of_groups(answered: Answered, measure: Measure, groups: Mapping[str, Sequenc
     return Score(name=name_of(answered, measure), title=title_of(measure), value=hits / n if n else None, low=low,
                  high=high, interval=interval_words(groups), n=n, prompts=len(groups), numerator=hits if n else None,
                  denominator="images that the detector could judge", left_out=dict(lost), subject=side_of(answered),
-                 seeds=seeds_of(answered), note="" if n else "not measured: no image could be judged")
+                 seeds=seeds_of(answered), note="" if n else why_none(answered, lost))
+
+
+def why_none(answered: Answered, lost: Mapping[str, int]) -> str:
+    """Why nothing was counted."""
+    unknown = not lost and bool(answered.erased) and all(gone is None for gone in answered.erased.values())
+    return "not measured: nothing says what was erased (--erased LABEL)" if unknown else \
+        "not measured: no image could be judged"
 
 
 def mean_of(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[float]], lost: Mapping[str, int]
@@ -111,7 +118,7 @@ def mean_of(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[
                  value=sum(map(sum, groups.values())) / n if n else None, low=low, high=high, interval=how, n=n,
                  prompts=len(groups), denominator="images that the detector could judge", left_out=dict(lost),
                  subject=side_of(answered), seeds=seeds_of(answered),
-                 note="" if n else "not measured: no image could be judged")
+                 note="" if n else why_none(answered, lost))
 
 
 def why_not(image: ImageAnswer, said: DetectorAnswer | None) -> str:

@@ -108,6 +108,12 @@ def draw_original(model: Model, protocol: Protocol, *, files: Mapping[str, Path]
     look_at_all(run, progress or _quiet, runtime.current())
 
 
+def check_same_run(model: Model, protocol: Protocol, patch: Patch | None, *, files: Mapping[str, Path],
+                   settings: RunSettings, out: Path, original: Path | None) -> None:
+    """Raise UserError, by the names of what differs, unless what lies in `out` is this run. Nothing is drawn."""
+    _begun(model, protocol, patch, files, settings, out, original)
+
+
 def shares(folder: Path) -> bool:
     """Whether a run that lies in a folder takes the original's answers from another one, or none was begun there."""
     file = folder / PLAN

@@ -266,6 +266,7 @@ def _most(own: dict[str, StateScores], states: Sequence[StateScores], earlier: S
 
 
 def _rise(then: StateScores, now: StateScores, concept: str) -> float | None:
-    name = f"found/{concept}"
-    values = [next((score.value for score in state.scores if score.name == name), None) for state in (then, now)]
-    return None if values[0] is None or values[1] is None else values[1] - values[0]
+    """Over the images that were answered both times."""
+    before, after = (state.items.get(f"found/{concept}", {}) for state in (then, now))
+    both = before.keys() & after.keys()
+    return sum(after[key] - before[key] for key in both) / len(both) if both else None
