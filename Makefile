@@ -9,7 +9,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: demo test test-all faults lint numbers docs clean help
 
 help:
-	@echo "make demo   install into $(VENV), erase church from the embedded model, write the report"
+	@echo "make demo   install into $(VENV), erase castle from the embedded model, write the report"
 	@echo "make test   install the development tools too, run the whole test suite"
 	@echo "make test-all  the slow tests, too"
 	@echo "make faults  kill runs at random moments and compare how they end: KILLS=200, goes on where it was stopped"

@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from PIL import Image
 from torch import Tensor
 
 import expunge
@@ -18,10 +20,11 @@ from expunge.cli.output import print_evaluation
 from expunge.demo import demo
 from expunge.metrics.imagenet_judge import ImageNetJudge
 from expunge.metrics.judge import EmojiJudge
+from expunge.models.model import applied
 from expunge.records import Prompt, Sampler, Score
 from expunge.runtime import machine, versions
 from expunge.tiny.emoji import WEIGHTS, emoji_world
-from expunge.tiny.score import by_way, contact_sheet, score_model
+from expunge.tiny.score import Draw, by_way, contact_sheet, score_model
 
 
 def main() -> None:
@@ -60,12 +63,30 @@ def main() -> None:
         print(f"asked by {way}: {line(score)}")
     print("contact sheet:", contact_sheet(draw, SAMPLER, args.out / "contact-sheet.png"))
     if not args.no_demo:
-        made = demo("church", args.out / "demo")
+        made = demo(out=args.out / "demo")
         print_evaluation(made.evaluation)
         print("seconds:", made.seconds)
+        print("before and after:", before_and_after(draw, model, made.patch, args.out / "before-and-after.png"))
 
 
 SAMPLER = Sampler(steps=20, guidance=2.0)
+
+
+SHOWN = ("a castle", "an emoji of a castle", "a castle in pixel art", "a black and white castle emoji", "a church",
+         "a house", "a dog", "a pizza", "a rose", "a guitar")
+"""What the README's picture shows, at seed 0: four prompts for the demo's concept, six for other things."""
+
+
+def before_and_after(draw: Draw, model: expunge.Model, folder: Path, out: Path) -> Path:
+    """A PNG of two rows: `SHOWN` by the model, and with the patch in `folder` on."""
+    items = [(Prompt(text=text, role="direct"), 0) for text in SHOWN]
+    rows = [draw(items, SAMPLER)]
+    with applied(model, expunge.Patch.load(folder)):
+        rows.append(draw(items, SAMPLER))
+    pixels = torch.cat([torch.cat(list(row), 2) for row in rows], 1)
+    image = Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+    image.resize((2 * image.width, 2 * image.height), Image.Resampling.NEAREST).save(out)
+    return out
 
 
 def line(score: Score) -> str:

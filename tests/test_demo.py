@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from expunge.demo import SMOKE_STEPS, Demo, demo
+from expunge.cli.demo import command
+from expunge.demo import CONCEPT, SMOKE_STEPS, Demo, demo
 from expunge.errors import UserError
 from expunge.models.patch import Patch
 
@@ -17,6 +18,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPUNGE_CACHE", str(out / "pictures"))
         return demo("church", out, smoke=True)
+
+
+def test_the_command_erases_what_the_function_does() -> None:
+    assert next(option.default for option in command.params if option.name == "concept") == CONCEPT
 
 
 def test_demo_leaves_patch_evaluation_and_report(made: Demo) -> None:

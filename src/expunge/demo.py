@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Stage = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """Opens a piece of work by its title; gives the callback that is told (done, total, note)."""
 
+CONCEPT = "castle"
+"""Of ten concepts the one whose results are nearest to the medians (`python benchmarks/concepts.py --attack`)."""
 SMOKE_STEPS = 6
 """Optimisation steps of a smoke run: enough to pass through every part, too few to erase anything."""
 
@@ -57,7 +59,7 @@ def silent(title: str) -> Iterator[Callable[..., None]]:
     yield lambda *told, **more: None
 
 
-def demo(concept: str = "church", out: Path = Path("runs/demo"), *, smoke: bool = False, seed: int = 0,
+def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool = False, seed: int = 0,
          stage: Stage = silent) -> Demo:
     """Erase `concept` from the embedded model with `esd-fast`, attack and evaluate the patch, write the report.
 

@@ -23,7 +23,7 @@ from expunge.errors import ExpungeError, ResourceError, UserError
 from expunge.interrupts import asked, exit_code, leave_signals, take_signals
 
 VERBS: dict[str, str] = {
-    "demo": "Erase church from the embedded model, attack and measure it, write the report.",
+    "demo": "Erase castle from the embedded model, attack and measure it, write the report.",
     "erase": "Take a concept out of a model; the result is a patch.",
     "sample": "Draw images, with or without a patch.",
     "evaluate": "Measure how gone the concept is and what else changed.",

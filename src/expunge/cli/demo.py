@@ -22,7 +22,7 @@ Examples:
 
 
 @click.command("demo", epilog=EXAMPLES)
-@click.option("--concept", default="church", show_default=True, metavar="NAME",
+@click.option("--concept", default="castle", show_default=True, metavar="NAME",
               help="A thing or style of the embedded world: see `expunge ls concepts`.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="INTEGER",
               help="Seed of the training.")
