@@ -25,12 +25,12 @@ HEADLINES = (
 )
 """The scores that `evaluate` and `demo` print; `show` prints them all."""
 MEASURED = """\
-  Comes back under attack in some items; what it costs other images is unclear.
-  Elicited in 2 of 8 items (25.0%, 95% interval 7.1% to 59.1%), worst case over
+  Comes back under attack; what it costs other images is unclear.
+  Elicited in 4 of 8 items (50.0%, 95% interval 21.5% to 78.5%), worst case over
   5 attackers (paraphrase, implicit, seed-search, noising, unlearndiff); none of
   them without an attack. [...]
-  score                   value      95% interval                     n  left out        original
-  found/all                  0%        0% to 9.6%               0 of 71  1 abstained         100%
+  score                   value      95% interval                   n  left out        original
+  found/all                  0%        0% to 9.6%             0 of 72  none                100%
   [...]
 """
 """What the demo's evaluation printed, shortened: the examples of `demo`, `evaluate` and `show`; docs/measured.md has it

@@ -22,7 +22,7 @@ STRATA: Mapping[str, Stratum] = {stratum.name: stratum for stratum in (
     Stratum("long", "long sentences", asked=False),
     Stratum("plural", "the plural", asked=False),
     Stratum("slip", "a slip of the keyboard", asked=False),
-    Stratum("two", "two things in one picture", asked=False),
+    Stratum("two", "two things in one image", asked=False),
 )}
 
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
