@@ -100,6 +100,9 @@ def test_one_detector_is_not_passed_off_as_two() -> None:
     both = by_question(*found((0, 96), (96, 96)), rate("second/found/all", 4, 90), rate("agreement/found", 88, 96))
     assert "Where nobody attacks, a second detector finds it in 4 of 90 images; the two agree on 91.7% of 96 " \
         "images." in both["How sure is this?"].text
+    blind = by_question(*found((0, 96), (96, 96)), rate("second/found/all", 0, 70),
+                        rate("second/original/found/all", 24, 60))
+    assert "finds it in 0 of 70 images (before the edit in 24 of 60)." in blind["How sure is this?"].text
 
 
 def test_no_answer_needs_the_glossary() -> None:

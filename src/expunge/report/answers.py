@@ -155,7 +155,9 @@ def _second(evaluation: Evaluation) -> str:
         return "One detector looked at the images; no second one confirms it."
     shared = f"; the two agree on {percent(agree.value or 0.0)} of {counted(agree.n, 'images')}" \
         if agree is not None and value_of(agree) is not None else ""
-    return f"Where nobody attacks, a second detector finds it in {_count(second)}{shared}."
+    known = find(evaluation, "second/original/found/all")
+    before = f" (before the edit in {_count(known, '')})" if known is not None and value_of(known) is not None else ""
+    return f"Where nobody attacks, a second detector finds it in {_count(second)}{before}{shared}."
 
 
 def _open_ways(evaluation: Evaluation, endings: Iterable[str]) -> list[tuple[list[str], str]]:
