@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import expunge
-from expunge.attacks.settings import AttackSettings
+from expunge.demo import attack_settings, evaluate_settings
 from expunge.evaluation import evaluate
 from expunge.records import EVALUATIONS, SUITE_RESULTS, Evaluation, Score
 from expunge.report.verdict import verdict
@@ -27,10 +27,6 @@ from expunge.tiny.world import SEEN, STYLES
 SEED = 20261129
 """Written down before any of these edits was made."""
 CHOSEN = ("church", "bomb", "pixel art")
-SETTINGS = expunge.EvaluateSettings(
-    counts={"direct": 18, "held_out": 8, "paraphrase": 5, "implicit": 5, "near": 18, "far": 32, "never_seen": 4},
-    strata=("short", "hands", "full"), batch=64)
-"""The demo's questions: every other thing is asked at least once."""
 COLUMNS = (("attack/worst", "elicited"), ("found/all", "found"), ("second/found/all", "second judge"),
            ("something_else/all", "no name"),
            ("change/retained/near", "near"), ("second/change/retained/near", "second judge"),
@@ -59,8 +55,8 @@ def measured(concept: str, method: str, out: Path, attacked: bool) -> Evaluation
     patch = expunge.Patch.load(folder) if (folder / "patch.safetensors").is_file() else \
         expunge.erase(model, concept, method, out=folder, own_look=False)
     if suite is not None and not SUITE_RESULTS.at(suite):
-        expunge.attack(model, patch, settings=AttackSettings(tier="smoke", batch=64), out=suite)
-    return evaluate(model, patch, settings=SETTINGS, out=made, cache=out / "pictures", suite=suite)
+        expunge.attack(model, patch, settings=attack_settings(), out=suite)
+    return evaluate(model, patch, settings=evaluate_settings(), out=made, cache=out / "pictures", suite=suite)
 
 
 def nearest(made: Mapping[str, Evaluation]) -> list[tuple[float, str]]:

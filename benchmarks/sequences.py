@@ -30,10 +30,11 @@ from expunge.metrics.statistics import wilson
 from expunge.models.patch import Patch
 from expunge.models.store import load
 from expunge.records import RELEARNINGS, SEQUENCES, Relearning, SequenceResult
+from expunge.records.score import JUDGES
 from expunge.records.sequence import surely_drawn
 from expunge.runtime import machine
 from expunge.sequence import SequenceSettings, read_sequence, run_sequence
-from expunge.sequence.gather import JUDGES, revival, rises, seen
+from expunge.sequence.gather import revival, rises, seen
 from expunge.sequence.strategy import PRESETS
 
 HERE = Path(__file__).parent

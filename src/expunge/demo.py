@@ -84,18 +84,18 @@ def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool =
 
     clock = _Clock()
     model = load("embedded", device="cpu")
-    _can_be_seen(model, concept, _attack_settings(smoke))
+    _can_be_seen(model, concept, attack_settings(smoke))
     clock.lap("load")
     recipe = ESD_FAST.override(_SMOKE_RECIPE if smoke else {})
     with stage(f"erasing {concept}") as progress:
         patch = _patch(model, concept, recipe, seed, out, progress)
     clock.lap("erase")
     with stage(f"attacking {concept}") as progress:
-        suite = _suite(model, patch, _attack_settings(smoke), out / "attack", progress)
+        suite = _suite(model, patch, attack_settings(smoke), out / "attack", progress)
     clock.lap("attack")
     with stage("evaluating") as progress:
-        evaluation = evaluate(model, patch, settings=_settings(smoke), out=out / "evaluation", progress=progress,
-                              suite=out / "attack")
+        evaluation = evaluate(model, patch, settings=evaluate_settings(smoke), out=out / "evaluation",
+                              progress=progress, suite=out / "attack")
     clock.lap("evaluate")
     page = write_report(evaluation, out / "evaluation", out / "report")
     clock.lap("report")
@@ -118,7 +118,8 @@ _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.traje
                                  "keep.source.trajectories": 6, "keep.source.grid": 2}
 
 
-def _settings(smoke: bool) -> EvaluateSettings:
+def evaluate_settings(smoke: bool = False) -> EvaluateSettings:
+    """What the demo asks."""
     from expunge.evaluation import EvaluateSettings
     from expunge.metrics.base import PromptCounts
 
@@ -139,7 +140,8 @@ def _patch(model: Model, concept: str, recipe: Recipe, seed: int, out: Path,
     return there or erase(model, concept, recipe, seed=seed, out=out, progress=progress)
 
 
-def _attack_settings(smoke: bool) -> AttackSettings:
+def attack_settings(smoke: bool = False) -> AttackSettings:
+    """How the demo attacks."""
     from expunge.attacks.settings import AttackSettings
 
     if not smoke:

@@ -15,6 +15,7 @@ from expunge.bench.settings import BenchSettings
 from expunge.config import merged
 from expunge.errors import ConfigError, UserError
 from expunge.protocols.answers import Answers
+from expunge.protocols.wipe import wipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "protocols"))
 from given import classifier, protocol, table
@@ -61,6 +62,19 @@ def test_another_list_is_no_result_of_this_one(small: dict[str, Any], asked: dic
     assert ["n 3" in text for text in tables] == [True, False]
     with pytest.raises(UserError, match="files"):
         run_bench(BenchSettings.build(merged(one, {"protocols": [other]})), out=out, world=attacked_world())
+
+
+def test_what_was_wiped_stays_so_when_the_bench_goes_on(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path
+                                                        ) -> None:
+    out = tmp_path / "out"
+    settings = BenchSettings.build(merged(small, {"protocols": [asked], "attack": None, "seeds": [0],
+                                                  "methods": small["methods"][:1]}))
+    run_bench(settings, out=out, world=attacked_world())
+    place, = out.glob("cells/*/*/*/protocol-small")
+    assert wipe(place, texts=True)["rows"] == 3
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    run_bench(settings, out=out, world=attacked_world())
+    assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
 
 
 def test_a_missing_file_is_told_before_any_edit_is_made(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path

@@ -62,7 +62,7 @@ def test_the_second_judge_has_a_matrix_and_figures_of_its_own() -> None:
     assert (first.title, second.title) == ("The first judge", "The second judge")
     assert list(first.rows) == matrix(plain)
     assert [row.cells[0].text for row in second.rows] == ["7 of 8", *["5 of 8"] * 3]
-    assert "by the second judge 5 of 24" in headline(both)
+    assert "by the second judge 5 of 24 (95% 0% to 100%)" in headline(both)
     assert state_heads(both)[1:3] == ("near kept", "near kept, second judge")
     assert [[figure.count for figure in row.figures[:2]] for row in state_rows(both)][:2] == [
         ["8 of 8", "4 of 8"], ["7 of 8", "6 of 8"]]

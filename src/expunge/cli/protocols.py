@@ -66,7 +66,8 @@ class Asked:
         return cls(files, {name: value for name in names if (value := flags.pop(name)) not in (None, (), False)})
 
     def check_unused(self, paired: str = "") -> None:
-        """UserError: something was given, and there is no protocol that takes it, for `paired` is none that does."""
+        """UserError: something was given that only a published protocol takes; `paired`: the one named, which is none.
+        """
         if (self.files or self.chosen) and paired:
             raise UserError(f"options of a published protocol with {paired}, which is the product's own evaluation",
                             accepted="the options of `expunge evaluate` itself")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from expunge.metrics.base import Aim, aim_of
 from expunge.metrics.statistics import wilson
 from expunge.records import FORGET_ROLES, Prompt, Role, Score, counted
+from expunge.records.score import SECOND
 
 SELDOM = 0.80
 """Found rate of the original on direct prompts below which erasure cannot be told from incapacity."""
@@ -17,7 +18,6 @@ NULL = 0.05
 """Rate of a null control above which the judge sees things that are not there."""
 UNSURE = 0.20
 """Share of abstentions above which a found rate rests on the easy images."""
-SECOND = "second/"
 JUDGES = {"": "The judge", SECOND: "The second judge"}
 """By the prefix of its scores."""
 WIDE = 0.10

@@ -6,6 +6,9 @@ from typing import Literal, Protocol, TypeVar
 
 from expunge.records.base import Record
 
+SECOND = "second/"
+JUDGES = ("", SECOND)
+"""How the names of each judge's scores begin."""
 NOT_DRAWN = "the original does not draw this stratum"
 """Reason in `Score.left_out`: images that say nothing about an edit. They were judged, unlike all others left out."""
 NOT_SHOWN = "the original does not show it"

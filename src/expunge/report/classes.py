@@ -43,13 +43,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge.records import Evaluation, Score, SuiteResult
+from expunge.records.score import JUDGES
 from expunge.report.attacks import attempts_made
 from expunge.report.words import find, finite, original_of, unjudged, value_of
 
 Erasure = Literal["rare", "less", "still", "unknown"]
 Side = Literal["forget", "keep"]
-JUDGES = ("", "second/")
-"""Before the names of each judge's scores."""
 
 STILL_DRAWN = 0.20
 """Lower end of the found rate from which the concept is called still drawn: one image in five."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from expunge.records import Evaluation
-from expunge.report.classes import JUDGES, SELDOM, undrawn
+from expunge.records.score import JUDGES, SECOND
+from expunge.report.classes import SELDOM, undrawn
 from expunge.report.price import BLURRED, DAMAGED, ROLES, Fall, Price, falls, kept, open_roles, unanswered
 from expunge.report.words import counted, find, finite, interval_text, number, percent, unjudged, value_of
 
-JUDGE_WORDS = {"": "the first judge", "second/": "the second judge"}
+JUDGE_WORDS = {"": "the first judge", SECOND: "the second judge"}
 _ROLE_WORDS = {"near": "near neighbours", "far": "far things"}
 
 

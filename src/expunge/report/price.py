@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expunge.records import Evaluation, Score
-from expunge.report.classes import JUDGES, SELDOM, change_of, counting, many_left_out, spoilt
+from expunge.records.score import JUDGES
+from expunge.report.classes import SELDOM, change_of, counting, many_left_out, spoilt
 from expunge.report.words import find, finite, original_of, value_of
 
 Price = Literal["small", "unclear", "some", "changed", "moved", "plain", "heavy", "damaged", "unmeasured"]

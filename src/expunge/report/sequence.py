@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from expunge.records import Score, SequenceResult, StateScores
+from expunge.records.score import SECOND
 from expunge.report.bench import Figure
 from expunge.report.versions import several
 from expunge.report.words import (
@@ -17,16 +18,16 @@ from expunge.report.words import (
     left_out_text,
     model_name,
     number,
+    original_of,
     percent,
     value_of,
 )
 
-COLUMNS = (("retained/near", "near kept"), ("second/retained/near", "near kept, second judge"),
-           ("retained/far", "far kept"), ("second/retained/far", "far kept, second judge"), ("integrity/near",
-            "integrity, near"), ("integrity/far", "integrity, far"), ("fid/original", "FID to the original"))
+COLUMNS = (("retained/near", "near kept"), (f"{SECOND}retained/near", "near kept, second judge"),
+           ("retained/far", "far kept"), (f"{SECOND}retained/far", "far kept, second judge"),
+           ("integrity/near", "integrity, near"), ("integrity/far", "integrity, far"),
+           ("fid/original", "FID to the original"))
 """Scores of a state that the table shows."""
-SECOND = "second/"
-"""What names of the second judge's scores begin with."""
 FAMILIES = {"gone/own": "found", "gone/end": "found", "revival": "change/found", "revival/most": "change/found"}
 """How the sequence's own scores are written: as shares, or as changes of shares."""
 
@@ -108,12 +109,13 @@ def state_heads(result: SequenceResult) -> tuple[str, ...]:
 
 def state_rows(result: SequenceResult) -> list[StateRow]:
     """What the original keeps of the same, where that was measured, then one row per request."""
-    columns, known = _columns(result), {score.name.replace("original/", ""): score for score in result.before}
-    rows = [StateRow(_words(state), (*(_figure(_score(state, name)) for name, _ in columns),
+    names, known = [name for name, _ in _columns(result)], {score.name: score for score in result.before}
+    rows = [StateRow(_words(state), (*(_figure(_score(state, name)) for name in names),
                                      Figure(_drift(state.drift)), Figure(_took(state)))) for state in result.states]
-    if not any(name in known for name, _ in columns):
+    before = [known.get(original_of(name)) for name in names]
+    if not any(before):
         return rows
-    first = [_figure(known[name]) if name in known else Figure("\N{EN DASH}") for name, _ in columns]
+    first = [_figure(score) if score else Figure("\N{EN DASH}") for score in before]
     return [StateRow("the original", (*first, Figure("\N{EN DASH}"), Figure("\N{EN DASH}"))), *rows]
 
 
@@ -186,8 +188,10 @@ def _count_at_the_end(result: SequenceResult, last: StateScores, end: Score, sur
 
 
 def _to_the_second(end: Score | None) -> str:
-    """", by the second judge 5 of 60"; "" where there is none or it could not tell."""
-    return f"; by the second judge {count_text(end)}" if end is not None and value_of(end) is not None else ""
+    """"; by the second judge 5 of 60 (95% ...)"; "" where there is none or it could not tell."""
+    if end is None or value_of(end) is None:
+        return ""
+    return f"; by the second judge {count_text(end)} ({_interval('found/all', end)})"
 
 
 def _change(change: Score) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from expunge.records import HUB_NAME, NOT_ASKED, NOT_DRAWN, Evaluation, Score, SuiteResult
 from expunge.records import counted as counted
+from expunge.records.score import SECOND
 
 RATES = frozenset({"found", "retained", "abstained", "attack", "gap", "relearn", "instead", "something_else", "damaged",
                    "agreement", "precision", "recall", "drawn",
@@ -32,12 +33,12 @@ def model_name(name: str) -> str:
 
 def bare(name: str) -> str:
     """A score's name without judge and subject: "original/found/all", "second/change/found/all" -> "found/all"."""
-    return name.removeprefix("second/").removeprefix("original/").removeprefix("change/")
+    return name.removeprefix(SECOND).removeprefix("original/").removeprefix("change/")
 
 
 def original_of(name: str) -> str:
     """The name of the original's score beside the edited model's: "second/found/all" -> "second/original/found/all"."""
-    judge = "second/" if name.startswith("second/") else ""
+    judge = SECOND if name.startswith(SECOND) else ""
     return f"{judge}original/{name.removeprefix(judge)}"
 
 

@@ -32,20 +32,18 @@ from expunge import runtime, untrusted
 from expunge.errors import UserError
 from expunge.evaluation import places_of, planned_prompts
 from expunge.metrics.prompts import Prompts
-from expunge.metrics.reliability import SECOND
 from expunge.metrics.statistics import bootstrap_over_groups, interval_words, rate_interval
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Evaluation, Request, Score, SequenceResult, StateScores, counted
+from expunge.records.score import JUDGES
 from expunge.records.sequence import surely_drawn
 from expunge.sequence.measure import kept_evaluation
 from expunge.sequence.settings import SequenceSettings
 from expunge.sequence.states import State, everything
 
 COST = "cost.json"
-JUDGES = ("", SECOND)
-"""What the names of scores begin with, by who judged."""
-KEPT = ("retained/near", "retained/far", "second/retained/near", "second/retained/far", "integrity/near",
+KEPT = (*(f"{judge}retained/{stratum}" for judge in JUDGES for stratum in ("near", "far")), "integrity/near",
         "integrity/far", "fid/original", "clip/keep", "found/keep")
 """Scores of each state's evaluation that go into the record, beside found/<concept>."""
 DRAWS, SEED = 2000, 0
