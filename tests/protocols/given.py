@@ -7,6 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge.models.patch import Patch
+from expunge.protocols.run import run_protocol
+from expunge.protocols.schema import Protocol
+from expunge.protocols.settings import RunSettings
+from expunge.records.protocol import ProtocolResult
+
+LABELS = ("church", "house", "tench")
+"""What the tiny classifier knows."""
+
 
 def table(path: Path, rows: Sequence[Mapping[str, Any]], mark: str = "") -> Path:
     """A CSV file of these rows; `mark` goes before its first header."""
@@ -47,11 +56,16 @@ def protocol(**values: Any) -> dict[str, Any]:
         "scores": [{"name": "shown", "formula": "shown", "detector": "object"}], **values}
 
 
-def small_patch(model: Any, scale: float = 1.5) -> Any:
+def small_patch(model: Any, scale: float = 1.5) -> Patch:
     """An edit of the cross-attention's keys and values: all of them times `scale`."""
-    from expunge.models.patch import Patch
     from expunge.records import Request
 
     tensors = {name: parameter.detach() * scale for name, parameter in model.parameters_in("xattn.kv").items()}
     return Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="esd",
                     settings={}, seed=0, losses={}, steps=1)
+
+
+def run(model: Any, asked: Protocol, files: dict[str, Path], out: Path, patch: Patch | None = None, **settings: Any
+        ) -> ProtocolResult:
+    """The protocol's run, two images at a time."""
+    return run_protocol(model, asked, patch, files=files, settings=RunSettings(batch=2, **settings), out=out)
