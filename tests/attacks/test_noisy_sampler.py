@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 
-from expunge.attacks.noisy_sampler import NoisySampler, spread
+from expunge.attacks.noisy_sampler import NoisySampler
 from expunge.attacks.victim import Victim
-from expunge.models.denoising import against, denoise
+from expunge.models.denoising import against, denoise, sigma_of
 from expunge.records import Prompt, Sampler
 
 ITEMS = [(Prompt(text="a church", role="direct"), 3), (Prompt(text="a dog on a hill", role="direct"), 4)]
@@ -23,13 +23,13 @@ def test_the_spread_is_ddims() -> None:
         abar, after = (scheduler.alphas_cumprod[int(one)] for one in (t, before))
         levels = [(value.sqrt(), (1 - value).sqrt()) for value in (abar, after)]
         wanted = scheduler._get_variance(int(t), int(before)) ** 0.5
-        torch.testing.assert_close(spread(1.0, *levels), wanted, rtol=1e-3, atol=1e-6)
-        assert float(spread(9.0, *levels)) <= float(levels[1][1])
+        torch.testing.assert_close(sigma_of(1.0, *levels), wanted, rtol=1e-3, atol=1e-6)
+        assert float(sigma_of(9.0, *levels)) <= float(levels[1][1])
 
 
 def test_no_step_keeps_noise_at_the_clean_end() -> None:
     here, clean = (torch.tensor(0.8), torch.tensor(0.6)), (torch.tensor(1.0), torch.tensor(0.0))
-    assert float(spread(1.85, here, clean)) == 0
+    assert float(sigma_of(1.85, here, clean)) == 0
 
 
 def test_without_noise_it_is_the_deterministic_sampler(model: Any) -> None:

@@ -34,6 +34,13 @@ def test_the_visual_scope_sees_the_image_and_no_text(model: Any) -> None:
     assert all(".attn1." in name for name in visual - queries)
 
 
+def test_several_scopes_at_once(model: Any) -> None:
+    assert names(model, "visual+xattn.kv") == names(model, "visual") | names(model, "xattn.kv")
+    assert names(model, "text + xattn") == names(model, "text") | names(model, "xattn")
+    with pytest.raises(UserError, match="unknown scope 'xatn'"):
+        model.parameters_in("visual+xatn")
+
+
 def test_noxattn_and_xattn_split_the_unets_layers(model: Any) -> None:
     rest = names(model, "noxattn")
     assert not rest & names(model, "xattn")

@@ -60,10 +60,17 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
                                                   "checkpoint_every": 0.0, "source": {"kind": "frozen"}}),
     "activations made again": ("esd", {**SMALL, "checkpointing": True, "scope": "unet"}),
     "a bilevel step": ("erasediff-fast", {**SMALL, **DENOISED, "steps": 2}),
+    "a look ahead": ("resalign-fast", {**SMALL, **KEPT, "steps": 2, "update": {
+        "kind": "lookahead", "rules": ["descent"], "rates": [1e-3], "lengths": [2], "batch": 3,
+        "source": {"pictures": 2, "grid": 3}}}),
+    "words that were found": ("stereo-fast", {**SMALL, **KEPT, "steps": 3, "adversary": {
+        "kind": "words", "count": 1, "erase_steps": 2, "search_steps": 2, "rows": 3,
+        "source": {"pictures": 2, "grid": 3}}}),
     "a mask of weights": ("salun-fast", {**SMALL, **DENOISED, "steps": 3}),
 }
 ATTACKED = ("a text encoder under attack", "a bank of prompts")
-SLOW = ("a bank of prompts", "activations made again", "a bilevel step", "a mask of weights")
+SLOW = ("a bank of prompts", "activations made again", "a bilevel step", "a mask of weights", "a look ahead",
+        "words that were found")
 WITHIN = 1e-5
 """Largest distance of all changed weights, as a share of their norm."""
 OF_THE_CHANGE = 1e-2

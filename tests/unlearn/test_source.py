@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from expunge.errors import UserError
+from expunge.errors import ConfigError, UserError
 from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
@@ -51,6 +51,39 @@ def test_pool_entry_is_the_teachers_sample_at_exactly_its_time(kind: str, reques
             assert everything.prompts[row] == REQUEST.prompts[i * 2 // 3]
             wanted = half_way(model, everything.prompts[row], noise_seed(0, "erase", 0, i), k)
             torch.testing.assert_close(everything.x_t[row:row + 1], wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_of_a_part_of_the_grid_the_first_points_are_drawn(model: Any) -> None:
+    whole, part = (FrozenTrajectory(grid=GRID, trajectories=3, part=share).open(context(model), REQUEST.prompts, 2, "e")
+                   for share in (1.0, 0.5))
+    points = round(0.5 * GRID)
+    assert part.pool.x_t.shape[1] == points == FrozenTrajectory(grid=GRID, part=0.5).points < GRID
+    assert torch.equal(part.pool.x_t, whole.pool.x_t[:, :points])
+    assert torch.equal(part.pool.t, whole.pool.t[:points])
+
+
+def test_a_noisy_samplers_points_by_the_papers_formula(model: Any) -> None:
+    """DDIM's eq. 12 and 16 with eta 1, from point to point, in alpha bars."""
+    source = FrozenTrajectory(grid=GRID, trajectories=2, guidance=3.0, eta=1.0)
+    pool = source.open(context(model), REQUEST.prompts, 2, "erase").pool
+    s, _ = model.process.schedule.grid_levels(GRID)
+    with torch.no_grad():
+        for k in range(GRID - 1):
+            now, then, x = s[k] ** 2, s[k + 1] ** 2, pool.x_t[:, k]
+            nothing, told = (model.predict(x, pool.t[k].expand(2), model.encode(texts))
+                             for texts in (["", ""], pool.prompts))
+            eps = nothing + 3.0 * (told - nothing)
+            z = torch.cat([model.initial_noise([noise_seed(0, "erase/eta", k, i)]) for i in range(2)])
+            sigma = ((1 - then) / (1 - now) * (1 - now / then)).sqrt()
+            clean = (x - (1 - now).sqrt() * eps) / now.sqrt()
+            wanted = then.sqrt() * clean + (1 - then - sigma ** 2).sqrt() * eps + sigma * z
+            torch.testing.assert_close(pool.x_t[:, k + 1], wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"part": 0.5}, {"eta": 1.0}, {"of": "anchor"}])
+def test_what_only_a_pool_has_is_refused_of_fresh_trajectories(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="leave fresh out"):
+        FrozenTrajectory.build({"fresh": True, **settings})
 
 
 def test_pool_does_not_depend_on_the_chunk_beyond_rounding(model: Any) -> None:

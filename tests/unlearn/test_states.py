@@ -70,10 +70,32 @@ def test_distances_by_hand() -> None:
     assert float(distance("cosine", a, 2 * a)) == pytest.approx(0.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("changes", [{"scope": "xattn"}, {"adversary": SoftAdversary(steps=1)}])
-def test_what_would_train_nothing_is_refused(model: Any, changes: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="a scope of text encoders"):
+@pytest.mark.parametrize(("changes", "wanted"), [
+    ({"scope": "xattn"}, "a scope of text encoders"),
+    ({"adversary": SoftAdversary(steps=1)}, "a source of latents")])
+def test_what_would_train_or_attack_nothing_is_refused(model: Any, changes: dict[str, Any], wanted: str) -> None:
+    with pytest.raises(ConfigError, match=wanted):
         SMALL.model_copy(update=changes).check(model, REQUEST)
+
+
+def test_to_the_opposite_the_last_position_turns(model: Any) -> None:
+    before = states(model, "a church")[0, -1]
+    context = TrainContext(model, model.frozen_copy(), REQUEST, 0, text_trains=True)
+    loss = States(towards="opposite").prepare(context, Texts().open(context, REQUEST.prompts, 2, "erase"), None).loss(0)
+    assert float(loss) == pytest.approx(2.0, abs=1e-5)
+    patch = SMALL.override({"objective.towards": "opposite", "steps": 80})(model, REQUEST)
+    with applied(model, patch):
+        assert float(torch.cosine_similarity(states(model, "a church")[0, -1], before, 0)) < 0.9
+
+
+@pytest.mark.parametrize("towards", ["anchor", "judged", "opposite"])
+def test_under_attack_the_encoder_is_told_what_was_found(model: Any, towards: str) -> None:
+    attacked = SMALL.override({
+        "objective.towards": towards, "source": {"kind": "frozen", "grid": 2, "trajectories": 2}, "steps": 3,
+        "adversary": {"kind": "soft", "steps": 2, "warmup": 0, "vectors": "shared", "step_size": 0.5}})
+    told, plain = attacked(model, REQUEST), attacked.model_copy(update={"adversary": None})(model, REQUEST)
+    assert "attack" in told.card.losses
+    assert told.hash != plain.hash
 
 
 def test_a_game_that_was_killed_ends_at_the_same_weights(model: Any, tmp_path: Path) -> None:

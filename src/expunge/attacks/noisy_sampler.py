@@ -1,16 +1,12 @@
 """Draw the unchanged prompt with a sampler that puts noise back in at every step.
 
-From levels (s, r) to (s', r') a stochastic sampler goes by
-
-    x' = s' x0 + sqrt(r'^2 - sigma^2) eps + scale sigma z,     sigma = eta r' sqrt(1 - (s r')^2 / (s' r)^2), at most r',
-
-z standard normal: eta 0 is the deterministic sampler, eta 1 DDPM's, and above it more noise than the model was trained
-for. An edit that holds along one sampler's paths need not hold beside them. Nothing works towards the concept, so that
-what is found is found by looking often and elsewhere; the null control says how much that is.
+The sampler is `models.denoising.noisy_step`: eta 0 is the deterministic one, eta 1 DDPM's, and above it more noise than
+the model was trained for. An edit that holds along one sampler's paths need not hold beside them. Nothing works towards
+the concept, so that what is found is found by looking often and elsewhere; the null control says how much that is.
 
 Source: the noise-based probe of "When Are Concepts Erased from Diffusion Models?" (2025): eta 1 to 1.85, variance times
 1 to 1.04, 24 images. Differs: every image is judged in its order and the first that shows the concept counts, where
-the probe takes the best of all by the classifier that then scores it; sigma is held at r'; schedules of any family.
+the probe takes the best of all by the classifier that then scores it.
 """
 
 from __future__ import annotations
@@ -28,7 +24,7 @@ from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.reference import seen_as, states_of
 from expunge.attacks.victim import Item, Victim, pictures_budget
 from expunge.config import knob
-from expunge.models.denoising import against, guided, network_conditioning
+from expunge.models.denoising import against, network_conditioning, noisy_step
 from expunge.records import Sampler, Spent
 
 
@@ -75,19 +71,6 @@ class NoisySampler(Attack):
         cond = states_of(model, [prompt.text for prompt, _ in items])
         both = network_conditioning(model, cond, against(model, sampler.guidance, sampler.negative), sampler.guidance)
         x = noise()
-        process = model.process_for(x)
-        s, r = (level.to(model.device) for level in process.schedule.grid_levels(sampler.steps))
-        grid = process.schedule.grid(sampler.steps)
         for k in range(sampler.steps):
-            out = guided(model, x, grid[k], both, sampler.guidance)
-            x0, eps = process.read(out, x, s[k], r[k])
-            sigma = spread(eta, (s[k], r[k]), (s[k + 1], r[k + 1]))
-            x = s[k + 1] * x0 + (r[k + 1] ** 2 - sigma ** 2).clamp(min=0).sqrt() * eps + scale * sigma * noise()
+            x = noisy_step(model, x, both, sampler.steps, k, sampler.guidance, eta, scale * noise())
         return x
-
-
-def spread(eta: float, here: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor]) -> Tensor:
-    """sigma above, from levels `here` to levels `there`, (s, r) each; between 0 and r'."""
-    (s, r), (s1, r1) = here, there
-    left = (1 - (s * r1) ** 2 / (s1 * r) ** 2).clamp(min=0.0).sqrt()
-    return (eta * r1 * left).minimum(r1)

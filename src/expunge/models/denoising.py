@@ -1,4 +1,4 @@
-"""The deterministic sampler and its guidance, as functions over any model.
+"""Samplers and their guidance, as functions over any model.
 
 Under classifier-free guidance with scale g the output is
 
@@ -7,7 +7,15 @@ Under classifier-free guidance with scale g the output is
 out_u for what the model is told in place of the prompt, out_c for the prompt: two rows of the network for each image.
 g = 1 is no guidance, and one row. A distilled model is told g as a number, and takes one row at any g.
 
-Source: Ho and Salimans 2021 (classifier-free guidance); Meng et al. 2023 (distilled guidance).
+From levels (s, r) to (s', r') a stochastic sampler goes by
+
+    x' = s' x0 + sqrt(r'^2 - sigma^2) eps + sigma z,     sigma = eta r' sqrt(1 - (s r')^2 / (s' r)^2), at most r',
+
+z standard normal: eta 0 is the deterministic sampler, eta 1 DDPM's, and above it more noise than a model was trained
+for.
+
+Source: Ho and Salimans 2021 (classifier-free guidance); Meng et al. 2023 (distilled guidance); Song et al. 2021 (DDIM),
+eq. 12 and 16. Differs: sigma is held at r'; schedules of any family.
 """
 
 from __future__ import annotations
@@ -98,3 +106,29 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
         out = guided(model, x, grid[k], both, guidance)
         x = process.step(out, x, (s[k], r[k]), (s[k + 1], r[k + 1]))
     return x
+
+
+@torch.no_grad()
+def noisy_step(model: Model, x: Tensor, both: Conditioning, steps: int, k: int, guidance: float, eta: float, z: Tensor
+               ) -> Tensor:
+    """The stochastic sampler's step from grid point k to k + 1, no gradient; float32 (B, c, h, w).
+
+    Args:
+        x: float32 (B, c, h, w) at the noise level of grid point k.
+        both: what `network_conditioning` gives.
+        steps: points of the grid.
+        eta: how much noise is put back in.
+        z: that noise before its factor, (B, c, h, w).
+    """
+    process = model.process_for(x)
+    s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
+    x0, eps = process.read(guided(model, x, process.schedule.grid(steps)[k], both, guidance), x, s[k], r[k])
+    sigma = sigma_of(eta, (s[k], r[k]), (s[k + 1], r[k + 1]))
+    return s[k + 1] * x0 + (r[k + 1] ** 2 - sigma ** 2).clamp(min=0).sqrt() * eps + sigma * z
+
+
+def sigma_of(eta: float, here: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor]) -> Tensor:
+    """sigma above, from levels `here` to levels `there`, (s, r) each; between 0 and r'."""
+    (s, r), (s1, r1) = here, there
+    left = (1 - (s * r1) ** 2 / (s1 * r) ** 2).clamp(min=0.0).sqrt()
+    return (eta * r1 * left).minimum(r1)

@@ -15,6 +15,7 @@
 | `pooled` | layers through which the pooled text state enters (Stable Diffusion XL) | |
 | `text1`, `text2.layers:0-2` | one encoder of several: `text_encoder`, `text_encoder_2`, ... | |
 | `all` | `unet` and `text` | |
+| `visual+xattn.kv` | several of these at once | |
 
 The first seven are a UNet's (`UNET`); other families bring tables of their own (`models.joint_attention`). Names are
 "unet/<parameter>", "text_encoder/<parameter>" and so on, by component. Transformers has spelt text encoders' parameters
@@ -77,10 +78,15 @@ def select(component: str, network: nn.Module, table: Mapping[str, Rule], texts:
 
     Args:
         component: the denoiser's, whose network is `network`; table: its scopes. texts: text encoders by component.
+        scope: one scope, or several joined by "+".
 
     Raises:
         UserError: unknown scope, text layers that no encoder has, or a scope that selects nothing.
     """
+    several = scope.split("+")
+    if len(several) > 1:
+        mine = [select(component, network, table, texts, one.strip()) for one in several]
+        return {name: parameter for selected in mine for name, parameter in selected.items()}
     names, rules = known(table), {**table, **_WHOLE}
     if scope not in rules and not _TEXT.fullmatch(scope):
         close = difflib.get_close_matches(scope, names, n=1, cutoff=0.5)

@@ -29,6 +29,13 @@ _TEA = "TEA, https://arxiv.org/abs/2608.15341"
 _DES = "DES, NeurIPS 2025, https://github.com/amoeba04/des"
 _COUNTERFACTUAL = ("ours; the direction of Dynamic Velocity Erasing, https://arxiv.org/abs/2602.01089, the start of "
                    "TRCE, https://arxiv.org/abs/2503.07389")
+_TRCE = ("Chen et al. 2025, TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models, ICCV, "
+         "https://arxiv.org/abs/2503.07389")
+_STEREO = ("Srivatsan et al. 2025, STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from "
+           "Text-to-Image Diffusion Models, CVPR, https://arxiv.org/abs/2408.16807")
+_ERASEFLOW = "EraseFlow, NeurIPS 2025, https://github.com/Abhiramkns/EraseFlow"
+_RESALIGN = "Li et al. 2025, ResAlign, NeurIPS, https://github.com/AntigoneRandy/ResAlign"
+_SGRACE = "S-GRACE, ECCV 2026, https://github.com/Qhong-522/S-GRACE"
 _OCE = "Sun et al. 2026, Orthogonal Concept Erasure for Diffusion Models, ICML, https://arxiv.org/abs/2605.28902"
 
 METHODS = Registry("method", "expunge ls methods")
@@ -97,6 +104,17 @@ METHODS.register("tea", "expunge.unlearn.presets.states:TEA",
                  "TEA, corrected: the text encoder against a discriminator of tokens", _TEA)
 METHODS.register("des", "expunge.unlearn.presets.states:DES",
                  "DES, corrected: the text encoder, beyond the empty prompt's states", _DES)
+METHODS.register("s-grace", "expunge.unlearn.presets.states:S_GRACE",
+                 "S-GRACE, corrected: the text encoder against adversarial prompts, to the opposite of what it said",
+                 _SGRACE)
+for _name, _what, _source in (
+        ("trce", "TRCE, corrected: a closed form, then the layers that see the image, nearer to the anchor", _TRCE),
+        ("stereo", "STEREO, corrected: words that bring the concept back are found, then all erased at once", _STEREO),
+        ("eraseflow", "EraseFlow, corrected: the anchor's prediction along its own noisy trajectories", _ERASEFLOW),
+        ("resalign", "ResAlign, first order: ESD that looks ahead to what relearning would make of it", _RESALIGN)):
+    METHODS.register(_name, f"expunge.unlearn.presets.{_name}:{_name.upper()}", _what, _source)
+    METHODS.register(f"{_name}-fast", f"expunge.unlearn.presets.{_name}:{_name.upper()}_FAST",
+                     f"{_what.partition(',')[0].partition(' ')[0]} for small models and CPUs", _source)
 METHODS.register("uce", "expunge.unlearn.presets.closed_form:UCE",
                  "Unified Concept Editing: keys and values of the concept's span become the anchor's, by least squares",
                  _UCE)

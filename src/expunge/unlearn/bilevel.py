@@ -44,7 +44,7 @@ class Bilevel(Stateless):
     """
 
     kind: Literal["bilevel"] = "bilevel"
-    within: ClassVar[tuple[str, ...]] = ("masked", "refresh", "projected")
+    within: ClassVar[tuple[str, ...]] = ("masked", "refresh", "projected", "lookahead")
     rule: Literal["constant", "descent", "cosine"] = knob("constant", "How lambda is found", source="erasediff_nsfw.py")
     weight: float = knob(1.0, "Lambda, where it is constant", gt=0.0, source="EraseDiff: 1.0 in its scripts, else 0.1")
     eta: float = knob(0.1, "How fast the erase loss must fall, where lambda is found", gt=0.0, source="EraseDiff, BOME")

@@ -5,12 +5,13 @@ A source is settings; `open` turns it into a `Stream`, which gives the points of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Protocol
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import Parameter
 
 from expunge.config import Slot
 from expunge.errors import ExpungeError
@@ -36,6 +37,7 @@ class TrainContext:
         stages: how work before the first step is gone through.
         own_text: the student's text states by prompt, where they are not the teacher's and do not train.
         erasing: the points of the erase loss, for a keep that also looks there.
+        params: what trains, by name.
     """
 
     student: Model
@@ -47,6 +49,7 @@ class TrainContext:
     stages: Stages = field(default_factory=Stages)
     own_text: dict[str, Conditioning] = field(default_factory=dict)
     erasing: Stream | None = None
+    params: Mapping[str, Parameter] = field(default_factory=dict)
 
     def condition(self, points: NoisyBatch) -> Conditioning:
         """What the student is told at `points`; with gradient where its text encoder trains."""

@@ -18,7 +18,7 @@ Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no k
 to keep. noised images: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
 loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
 recipe looks for them, which knows its parameters). whole weights: what trains are the model's own numbers, and not the
-factors of a LoRA. text encoders: some of theirs train, and no adversary asks the denoiser (the recipe looks for it).
+factors of a LoRA. text encoders: some of theirs train (the recipe looks for it).
 text in steps: the text encoders are asked in every step."""
 
 

@@ -50,6 +50,7 @@ from expunge.unlearn.shared_rows import shared_out
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.start import Beginning, Start, check_start, joined
+from expunge.unlearn.texts import Texts
 from expunge.unlearn.union import Union
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import UNDER_LORA, checked_weights
@@ -155,11 +156,14 @@ class Recipe(Settings):
             raise ConfigError(f"unload_text where {self.name} asks the text encoders in every step",
                               accepted="it for methods that train the denoiser alone, without an adversary",
                               remedy="leave unload_text out")
-        if needs(self, "text encoders") and (not model.trains_text(params) or self.adversary is not None):
-            also = " and an adversary" if self.adversary is not None else ""
-            raise ConfigError(f"{self.name} with scope {self.scope!r}{also}",
-                              accepted="a scope of text encoders (text, text.layers:0), and no adversary, where parts "
-                                       "look at text states alone", remedy="--scope text")
+        if needs(self, "text encoders") and not model.trains_text(params):
+            raise ConfigError(f"{self.name} with scope {self.scope!r}",
+                              accepted="a scope of text encoders (text, text.layers:0), where parts look at text "
+                                       "states alone", remedy="--scope text")
+        if self.adversary is not None and isinstance(self.source, Texts):
+            raise ConfigError(f"{self.name} with an adversary and a source of texts",
+                              accepted="a source of latents, at which an adversary asks the denoiser",
+                              remedy="--set source=frozen")
         with checkpointed(model.network, self.checkpointing):
             pass
         if needs(self, "keys and values"):
@@ -372,7 +376,7 @@ class Recipe(Settings):
                  stages: Stages, processes: Runtime) -> TrainContext:
         teacher, student = past.teacher if past is not None else None, shared_out(model, change, processes)
         return TrainContext(student, teacher or change.teacher(student), request, seed,
-                            model.trains_text(change.params), self.frozen_batch, stages)
+                            model.trains_text(change.params), self.frozen_batch, stages, params=change.params)
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""

@@ -25,7 +25,7 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise
+from expunge.models.denoising import against, denoise, network_conditioning, noisy_step
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.anchor import anchor_prompts
@@ -52,14 +52,19 @@ class FrozenTrajectory(Settings):
     of: Literal["prompt", "anchor"] = knob(
         "prompt", "What they lead to: what the prompt asks for, or the anchor in the concept's place; the student is "
         "told the prompt either way", added=True)
+    part: float = knob(1.0, "Share of the grid's points, from pure noise on, that are drawn and kept", added=True,
+                       gt=0.0, le=1.0, source="TRCE: the first 26 of 50")
+    eta: float = knob(0.0, "Noise that the sampler puts back in at every step; 0 is none, 1 DDPM's", added=True,
+                      ge=0.0, le=10.0, source="EraseFlow: 1")
     fresh: bool = knob(False, "Draw a new trajectory for every item, as published; many times slower")
     rounds: bool = knob(False, "Take prompts in shuffled rounds, each once, instead of drawing with replacement",
                         source="AdvUnlearn's retain prompts")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.fresh and self.of == "anchor":
-            raise ValueError("fresh trajectories to the anchor (leave fresh out: a pool of them is drawn)")
+        if self.fresh and (self.of == "anchor" or self.part < 1.0 or self.eta > 0.0):
+            raise ValueError("fresh trajectories to the anchor, to a part of the grid, or of a noisy sampler (leave "
+                             "fresh out: a pool of them is drawn)")
         return self
 
     @property
@@ -69,8 +74,13 @@ class FrozenTrajectory(Settings):
 
     @property
     def kept_latents(self) -> int:
-        """Every grid point of every trajectory."""
-        return 0 if self.fresh else self.trajectories * self.grid
+        """Every grid point of every trajectory that is drawn."""
+        return 0 if self.fresh else self.trajectories * self.points
+
+    @property
+    def points(self) -> int:
+        """Grid points of a trajectory that are kept."""
+        return max(1, round(self.part * self.grid))
 
     def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """Draws the pool (or, if fresh, nothing yet)."""
@@ -85,7 +95,7 @@ class FrozenTrajectory(Settings):
         return None if self.fresh else self.trajectories
 
     def _pool(self, context: TrainContext, prompts: Sequence[str], name: str) -> Pool:
-        teacher, S = context.teacher, self.grid
+        teacher, S = context.teacher, self.points
         chosen = spread(prompts, self.trajectories)
         cond = teacher.encode(chosen).detach()  # (N, T, D)
         shown = tuple(anchor_prompts(chosen, context.request)) if self.of == "anchor" else ()
@@ -99,8 +109,14 @@ class FrozenTrajectory(Settings):
             here = slice(first, first + rows)
             x, mine = x_t[here, k].contiguous(), under.at(here)
             null = _null(teacher, len(x), self.guidance)
-            x_t[here, k + 1] = denoise(teacher, x, mine, null, S, self.guidance, start=k, stop=k + 1)
-        return Pool(x_t, teacher.process.schedule.grid(S).to(x_t.device), chosen, cond, shown)
+            if self.eta:
+                z = teacher.initial_noise([noise_seed(context.seed, f"{name}/eta", k, i)
+                                           for i in range(first, first + len(x))])
+                both = network_conditioning(teacher, mine, null, self.guidance)
+                x_t[here, k + 1] = noisy_step(teacher, x, both, self.grid, k, self.guidance, self.eta, z)
+            else:
+                x_t[here, k + 1] = denoise(teacher, x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
+        return Pool(x_t, teacher.process.schedule.grid(self.grid)[:S].to(x_t.device), chosen, cond, shown)
 
 
 class EditedTrajectory(Settings):

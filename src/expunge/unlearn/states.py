@@ -1,4 +1,4 @@
-"""Edits of the text encoders that look at text states alone: no image, no call of the denoiser, seconds.
+"""Edits of the text encoders by what they say: losses of text states, no image, no call of the denoiser, seconds.
 
 With tau the states that the denoiser is told, (T, D) of each prompt, c a prompt of the concept, c_a its anchor prompt
 and "" the empty one, an edited encoder says for c
@@ -7,13 +7,17 @@ and "" the empty one, an edited encoder says for c
     empty     what the original says for ""
     random    a fixed random direction, as long as the original's state is at that token
     judged    what a discriminator of single tokens cannot tell from the original's anchor prompts
+    opposite  at its last position the opposite of what the original says there: loss 1 + cos
 
 or `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep holds it to the
-original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included.
+original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included. With
+an adversary the encoder is told what it finds in place of c (and the adversary does call the denoiser).
 
 Source: HiRM (arXiv 2602.19631, random; its code was not read), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
-shift). Differs: prompts are framed as at inference and read without a mask; k is centred, so that what all prompts
-share stays; a squared distance beside the cosine.
+shift), S-GRACE (ECCV 2026, Qhong-522/S-GRACE@0b5cc75, opposite). Differs: prompts are framed as at inference and read
+without a mask; k is centred, so that what all prompts share stays; a squared distance beside the cosine; S-GRACE's
+projected feature is not part of every pipeline, so the last position's state stands for it, which has read the whole
+prompt.
 """
 
 from __future__ import annotations
@@ -48,9 +52,10 @@ class States(Settings):
     """Where the concept's text states go."""
 
     kind: Literal["states"] = "states"
-    towards: Literal["anchor", "empty", "random", "judged"] = knob(
-        "anchor", "What is said for the concept: the anchor's states, the empty prompt's, a fixed random direction, or "
-        "what a discriminator takes for the anchor's", source="random: HiRM; judged: TEA")
+    towards: Literal["anchor", "empty", "random", "judged", "opposite"] = knob(
+        "anchor", "What is said for the concept: the anchor's states, the empty prompt's, a fixed random direction, "
+        "what a discriminator takes for the anchor's, or the opposite of what was said",
+        source="random: HiRM; judged: TEA; opposite: S-GRACE")
     measure: Measure = knob("squared", "Distance of states", source="DES: cosine")
     shift: float = knob(0.0, "How far beyond, away from the concept, in lengths of its own direction", ge=0.0,
                         source="DES: 200, not centred, in another unit")
@@ -63,17 +68,26 @@ class States(Settings):
         return ("text encoders", "anchor") if self.towards in ("anchor", "judged") else ("text encoders",)
 
     def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
-        """The loss on the stream's prompts; their latents are not looked at."""
+        """The loss on the stream's prompts; their latents are for an adversary alone."""
         if self.towards == "judged":
-            game = _Game(self, context, stream)
+            game = _Game(self, context, stream, attacker)
             return Term(game.loss, game.begin, game.state, {"states": game.optimizer}, game.plain)
-        target = self._target(context)
+        target = None if self.towards == "opposite" else self._target(context)
+
+        def gap(said: Tensor, points: NoisyBatch) -> Tensor:
+            if target is None:
+                return (1.0 + cosine_similarity(said[:, -1], points.cond.states[:, -1])).mean()
+            return distance(self.measure, said, target(points))
 
         def loss(number: int) -> Tensor:
             points = stream.draw(number)
-            return distance(self.measure, context.student.encode(points.prompts).states, target(points))
+            return gap(_said(context, attacker, number, points), points)
 
-        return Term(loss)
+        def plain(number: int) -> Tensor:
+            points = stream.draw(number)
+            return gap(_said(context, None, number, points), points)
+
+        return Term(loss, saliency=plain)
 
     def _target(self, context: TrainContext) -> Callable[[NoisyBatch], Tensor]:
         teacher = context.teacher
@@ -94,6 +108,13 @@ class States(Settings):
             return base - self.shift * (own - empty)
 
         return target
+
+
+def _said(context: TrainContext, attacker: Attacker | None, number: int, points: NoisyBatch) -> Tensor:
+    """The student's states (B, T, D) of the points' prompts, or of what an adversary has found in their place."""
+    if attacker is None:
+        return context.student.encode(points.prompts).states
+    return attacker.condition(number, points).states
 
 
 class HoldStates(Settings):
@@ -132,8 +153,9 @@ class _Game:
     It learns once a step, from the first loss that is asked for.
     """
 
-    def __init__(self, settings: States, context: TrainContext, stream: Stream) -> None:
+    def __init__(self, settings: States, context: TrainContext, stream: Stream, attacker: Attacker | None) -> None:
         self._settings, self._context, self._stream, self._due = settings, context, stream, False
+        self._attacker = attacker
         with torch.no_grad():
             width, device = context.teacher.encode([""]).states.shape[-1], context.student.device
         with torch.random.fork_rng():  # torch starts layers from the global generator
@@ -154,7 +176,7 @@ class _Game:
     def loss(self, number: int) -> Tensor:
         """How well the concept's tokens are told from the anchor's, for the encoder to lower."""
         points = self._stream.draw(number)
-        own = self._context.student.encode(points.prompts).states
+        own = _said(self._context, self._attacker, number, points)
         if self._due:
             self._due = False
             self._learn(own.detach(), points)
@@ -162,7 +184,7 @@ class _Game:
 
     def plain(self, number: int) -> Tensor:
         """The same without a lesson."""
-        return self._says(self._context.student.encode(self._stream.draw(number).prompts).states, concept=False)
+        return self._says(_said(self._context, None, number, self._stream.draw(number)), concept=False)
 
     def _learn(self, own: Tensor, points: NoisyBatch) -> None:
         with torch.no_grad():

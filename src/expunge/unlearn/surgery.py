@@ -33,7 +33,7 @@ class Surgery(Stateless):
     """
 
     kind: Literal["surgery"] = "surgery"
-    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected", "lookahead")
     block: Block = knob("tensor", "What conflicts and is projected: each tensor by itself, or all as one vector",
                         source="DoCo: tensor; Ko et al. 2024 (RGD): global")
     strength: float = knob(1.0, "Share of the conflicting part that is taken out (lambda)", ge=0.0, le=1.0,

@@ -100,7 +100,7 @@ class Plain(Stateless):
     """Add the gradients of all losses, clip them if asked, step. One loss's graph is in memory at a time."""
 
     kind: Literal["plain"] = "plain"
-    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected")
+    within: ClassVar[tuple[str, ...]] = ("masked", "dual", "refresh", "projected", "lookahead")
     max_grad_norm: float | None = knob(None, "Largest L2 norm of the whole gradient; none leaves it alone", gt=0.0,
                                        former="clip")
 
