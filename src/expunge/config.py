@@ -14,6 +14,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
@@ -27,6 +28,11 @@ from typing_extensions import Self
 
 from expunge import untrusted
 from expunge.errors import ConfigError, ExpungeError, SettingsError
+
+
+def alone(key: str) -> BeforeValidator:
+    """For `Annotated`: a text in the place of settings stands for settings that say no more than {key: text}."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def knob(default: Any = ..., description: str = "", *, unit: str | None = None, source: str | None = None,

@@ -26,6 +26,14 @@ def test_labels_and_pairs_follow_from_the_file() -> None:
     assert BenchSettings.build({**GOOD, "compare": [["esd-fast", "longer"]]}).pairs == (("esd-fast", "longer"),)
 
 
+def test_a_name_alone_is_a_row() -> None:
+    bench = BenchSettings.build({"methods": ["esd-fast", {"method": "uce"}], "concepts": ["church"]})
+    assert bench == BenchSettings.build({"methods": [{"method": "esd-fast"}, {"method": "uce"}],
+                                         "concepts": [{"concept": "church"}]})
+    with pytest.raises(ConfigError, match="unknown method 'esdd'"):
+        BenchSettings.build({"methods": ["esdd"], "concepts": ["church"]})
+
+
 def test_a_concept_can_go_without_an_attack() -> None:
     bench = BenchSettings.build({**GOOD, "concepts": [{"concept": "church"},
                                                       {"concept": "pixel art", "without": ["implicit"]}],

@@ -18,6 +18,11 @@ def build(requests: list[dict[str, Any]], **more: Any) -> SequenceSettings:
     return SequenceSettings.build({"requests": requests, **more})
 
 
+def test_a_name_alone_is_a_request() -> None:
+    named = SequenceSettings.build({"requests": ["church", "bomb"]})
+    assert named == build([{"concept": "church"}, {"concept": "bomb"}])
+
+
 @pytest.mark.parametrize(("third", "says"), [
     ({"concept": "church"}, r"request 3 \(church\) against request 1 \(church\): 'church' is to be unlearned twice"),
     ({"concept": "Bomb"}, r"against request 2 \(bomb\)"),

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from expunge.attacks.settings import AttackSettings
-from expunge.config import Settings, knob, merged, read_settings_file
+from expunge.config import Settings, alone, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 from expunge.files import slug
@@ -112,12 +112,15 @@ class BenchSettings(Settings):
     dtype: str = knob("float32", "number type of the weights: float32, bfloat16, float16, or auto: that of the files")
     variant: str = knob("", "which set of weights, where the folder has several, such as fp16; the plain or only "
                             "one if empty")
-    methods: tuple[BenchMethod, ...] = knob(..., "what is compared")
-    concepts: tuple[BenchConcept, ...] = knob(..., "what is taken out")
+    methods: tuple[Annotated[BenchMethod, alone("method")], ...] = knob(
+        ..., "what is compared; a name alone is a method as it is")
+    concepts: tuple[Annotated[BenchConcept, alone("concept")], ...] = knob(
+        ..., "what is taken out; a name alone is a concept with nothing else said of it")
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = knob((0, 1, 2), "seeds of the edits")
     attack: AttackSettings | None = knob(AttackSettings(), "attacks on every edit; none: no attacks")
     evaluation: EvaluateSettings = knob(EvaluateSettings(), "how every edit is measured")
-    protocols: tuple[BenchProtocol, ...] = knob((), "published protocols that every edit is asked as well")
+    protocols: tuple[Annotated[BenchProtocol, alone("protocol")], ...] = knob(
+        (), "published protocols that every edit is asked as well; a name alone is one that needs no files")
     compare: tuple[tuple[str, str], ...] = knob((), "pairs of labels to compare; empty: each method with the first")
     out: str = knob("runs/bench", "folder of everything")
     cache: str = knob("", "folder of drawn images, shared by all cells; the user's own if empty")

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
-from expunge.config import Settings, knob, merged, read_settings_file
+from expunge.config import Settings, alone, knob, merged, read_settings_file
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings
 from expunge.metrics.base import PromptCounts
@@ -84,7 +84,9 @@ class SequenceSettings(Settings):
     holding: dict[str, Any] = knob({}, "overrides of the strategy's settings, by (dotted) name")
     seed: int = knob(0, "decides every random draw", ge=0)
     keep: Names = knob((), "what must stay, whatever is asked")
-    requests: tuple[Demand, ...] = knob(..., "the requests, the first one first; new ones go to the end", min_length=1)
+    requests: tuple[Annotated[Demand, alone("concept")], ...] = knob(
+        ..., "the requests, the first one first; new ones go to the end; a name alone is a concept that is to go",
+        min_length=1)
     evaluation: EvaluateSettings | None = knob(
         EvaluateSettings(counts=PromptCounts(direct=3, held_out=3, paraphrase=0, implicit=0, near=12, far=12, style=0,
                                              empty=1, never_seen=0), seeds=2, strips=0),
