@@ -33,8 +33,9 @@ from expunge.records import RELEARNINGS, SEQUENCES, Relearning, SequenceResult
 from expunge.records.score import JUDGES
 from expunge.records.sequence import surely_drawn
 from expunge.runtime import machine
-from expunge.sequence import SequenceSettings, read_sequence, run_sequence
 from expunge.sequence.gather import revival, rises, seen
+from expunge.sequence.run import run_sequence
+from expunge.sequence.settings import SequenceSettings, read_sequence
 from expunge.sequence.strategy import PRESETS
 
 HERE = Path(__file__).parent

@@ -140,7 +140,8 @@ class Words(TextEncoder):
 SCOPES: Mapping[str, Rule] = {
     "xattn": lambda path: "attn2" in path, "xattn.kv": lambda path: path[-1] in ("to_k", "to_v") and "attn2" in path,
     "xattn.k": lambda path: path[-1] == "to_k" and "attn2" in path,
-    "xattn.v": lambda path: path[-1] == "to_v" and "attn2" in path, "noxattn": lambda path: "attn2" not in path}
+    "xattn.v": lambda path: path[-1] == "to_v" and "attn2" in path, "noxattn": lambda path: "attn2" not in path,
+    "visual": lambda path: "attn1" in path or path[-2:] == ["attn2", "to_q"]}
 
 
 class TwoTexts:

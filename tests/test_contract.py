@@ -80,8 +80,8 @@ def test_every_method_edits_it(one: Model, name: str, tmp_path: Path) -> None:
     pooled = getattr(method, "pooled", False)
     inside = one.parameters_in(method.scope) | (one.parameters_in("pooled") if pooled else {})
     assert patch.tensors
-    assert set(patch.tensors) <= set(inside)
-    assert any(not torch.equal(tensor, inside[name]) for name, tensor in patch.tensors.items())
+    assert set(patch.weights) <= set(inside)
+    assert any(not torch.equal(patch.value(name, inside[name]), inside[name]) for name in patch.weights)
     assert same(everything(one), before)
     again = Patch.load(patch.save(tmp_path / "patch"))
     assert all(share > 0 for share in acting(one, again).values())

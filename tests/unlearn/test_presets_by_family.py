@@ -41,6 +41,15 @@ def test_a_closed_form_goes_to_where_text_states_are_read_as_they_are(dev: Any) 
         asked.check(dev, None)
 
 
+def test_where_a_family_has_no_scope_of_that_name_all_of_the_denoiser_trains(dev: Any) -> None:
+    method: Any = resolve_method("trce", {}, dev)
+    assert (method.scope, method.start.scope) == ("unet", "entry")
+    asked: Any = resolve_method("trce", {"scope": "attn+entry"}, dev)
+    assert asked.scope == "attn+entry"
+    with pytest.raises(UserError, match="unknown scope 'visual'"):
+        dev.parameters_in("visual+xattn.kv")
+
+
 @pytest.mark.parametrize("name", METHODS.names())
 def test_a_model_that_takes_no_guidance_is_asked_for_none(schnell: Any, name: str) -> None:
     method: Any = resolve_method(name, {}, schnell)

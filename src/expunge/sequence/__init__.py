@@ -4,10 +4,3 @@
 done, `states` the model after each request, `before` what a recipe is told of earlier ones, `run` the verb, `gather`
 the scores.
 """
-
-from __future__ import annotations
-
-from expunge.sequence.run import run_sequence
-from expunge.sequence.settings import SequenceSettings, read_sequence
-
-__all__ = ["SequenceSettings", "read_sequence", "run_sequence"]

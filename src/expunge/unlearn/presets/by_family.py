@@ -1,8 +1,9 @@
 """What published methods are set to on other families than Stable Diffusion 1 and 2, for which presets are written.
 
-A preset named alone takes these settings on a model of the family; settings that the user gives win. Two rules are not
-anybody's publication: a closed form goes to the layers that read text states as they are, wherever the family has them,
-and a guidance that the model cannot take is 1.
+A preset named alone takes these settings on a model of the family; settings that the user gives win. Three rules are
+not anybody's publication: a closed form goes to the layers that read text states as they are, wherever the family has
+them, a guidance that the model cannot take is 1, and where a family has no scope of that name (`visual`: its layers see
+image and text together) all of the denoiser trains.
 
 | method | family | settings | source |
 | --- | --- | --- | --- |
@@ -26,6 +27,7 @@ from typing import Any
 
 from expunge.config import merged
 from expunge.models.model import Model
+from expunge.models.scope import UNET
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.method import Configured
 
@@ -52,6 +54,8 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         del settings["size"]
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
+    if {*getattr(method, "scope", "").split("+")} & UNET.keys() - model.denoiser.scopes.keys():
+        settings["scope"] = "unet"
     start = getattr(method, "start", None)
     if isinstance(start, ClosedForm) and not {*model.parameters_in(start.scope)} <= {*model.reading_text()}:
         settings["start.scope"] = model.denoiser.entry
