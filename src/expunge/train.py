@@ -170,6 +170,13 @@ def check_checkpoint(path: Path, under: Inputs) -> dict[str, str]:
     return meta
 
 
+def kept_state(path: Path, prefix: str) -> dict[str, Tensor]:
+    """What a checkpoint that was looked at (`check_checkpoint`) holds of a run's state under names that begin so."""
+    with untrusted.tensors(path) as file:
+        names = [name for name in file.keys() if name.startswith(f"state/{prefix}")]  # noqa: SIM118  # no dictionary
+        return {name.removeprefix("state/"): file.get_tensor(name) for name in names}
+
+
 def _save(path: Path, under: Inputs, state: Mapping[str, Tensor], optimizers: Mapping[str, Optimizer],
           history: list[Losses], seconds: float) -> None:
     tensors = {f"state/{name}": tensor.detach().cpu().contiguous() for name, tensor in state.items()}

@@ -50,6 +50,11 @@ def test_halfway_it_is_nothing_and_a_margin_is_told_in_gaps_between_prompt_and_a
     assert float(hinge(halfway, NEAR, FAR, W, 0.1)) == pytest.approx(0.1 * float((P - Q).square().mean()))
 
 
+def test_without_guidance_the_plane_goes_through_the_middle_of_both_predictions() -> None:
+    for share, active in ((1.0, True), (0.6, True), (0.4, False), (0.0, False)):
+        assert bool(hinge(Q + share * (P - Q), Q, P, 0.0, 0.0) > 1e-9) == active
+
+
 def test_it_pulls_along_the_gap_alone() -> None:
     out = FAR.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(hinge(out, NEAR, FAR, W, 0.0), out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from stepping import stepped
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from expunge.errors import ConfigError
-from expunge.records import Request
+from expunge.errors import ConfigError, UserError
+from expunge.models.store import load
+from expunge.records import Request, Target
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.lookahead import Lookahead, LookaheadStepper, linear
@@ -25,7 +27,7 @@ POOL = FrozenTrajectory(grid=3, trajectories=3)
 KEEP = MatchTeacher(batch=2, source=FrozenTrajectory(grid=3, trajectories=2))
 AHEAD = Lookahead(share=1.0, rules=("descent",), rates=(0.05,), lengths=(2,), batch=2,
                   source=NoisedPictures(pictures=2, grid=3))
-SMALL = Recipe(source=POOL, steps=4, batch=2, learning_rate=1e-3, keep=KEEP, update=AHEAD, checkpoint_every=0.0)
+SMALL = Recipe(source=POOL, steps=4, batch=2, learning_rate=1e-3, keep=KEEP, update=AHEAD)
 
 
 class AtWork:
@@ -87,18 +89,21 @@ def test_a_share_joins_both(model: Any) -> None:
     close(steps[0.25], [0.75 * here + 0.25 * there for here, there in zip(steps[0.0], steps[1.0], strict=True)])
 
 
-def test_what_relearns_differs_from_step_to_step_and_is_the_same_again(model: Any) -> None:
+def test_what_relearns_differs_from_step_to_step_and_is_the_same_again(
+        model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Lookahead(rates=(1e-4, 1e-2), lengths=(1, 3), source=NoisedPictures(pictures=2, grid=3))
     work = AtWork(model, settings)
+    points = work.stepper.stream.draw(0)
+    monkeypatch.setattr(type(work.stepper.stream), "draw", lambda self, number: points)  # what differs is the way alone
     work.optimizer = torch.optim.SGD(work.params.values(), lr=0.0)
     first = []
-    for _ in range(8):
+    for _ in range(24):
         work.moved()
         first.append(work.losses["relearned"])
-    assert len({*first}) > 1
+    assert len({*first}) == 4  # two rates, two lengths
     work.stepper.done.zero_()
     again = []
-    for _ in range(8):
+    for _ in range(24):
         work.moved()
         again.append(work.losses["relearned"])
     assert again == first
@@ -129,6 +134,20 @@ def test_it_goes_around_other_updates_and_says_what_it_saw(model: Any, inner: st
     patch = SMALL.override({"update.update": inner, "update.share": 0.5})(model, REQUEST)
     assert patch.tensors
     assert len(patch.card.losses["relearned"]) == 4
+
+
+def test_on_half_precision_it_moves_masters_and_brings_them_back(pipeline_folder: Path) -> None:
+    half = load(pipeline_folder, device="cpu", dtype="bfloat16")
+    before = {name: p.detach().clone() for name, p in half.parameters_of("denoiser").items()}
+    patch = SMALL(half, REQUEST)
+    assert {tensor.dtype for tensor in patch.tensors.values()} == {torch.bfloat16}
+    assert all(torch.equal(p, before[name]) for name, p in half.parameters_of("denoiser").items())
+
+
+def test_images_for_fewer_concepts_than_there_are_are_refused(model: Any) -> None:
+    two = REQUEST.model_copy(update={"also": (Target(concept="apple", prompts=("an apple",)),)})
+    with pytest.raises(UserError, match=r"a pool of 1 for 2 concepts.*raise update\.source\.pictures"):
+        SMALL.override({"update.source.pictures": 1}).check(model, two)
 
 
 def test_a_keep_in_steps_of_its_own_is_refused(model: Any) -> None:

@@ -41,11 +41,9 @@ def test_a_closed_form_goes_to_where_text_states_are_read_as_they_are(dev: Any) 
         asked.check(dev, None)
 
 
-def test_where_a_family_has_no_scope_of_that_name_all_of_the_denoiser_trains(dev: Any) -> None:
+def test_where_no_layer_sees_the_image_alone_attention_trains(dev: Any) -> None:
     method: Any = resolve_method("trce", {}, dev)
-    assert (method.scope, method.start.scope) == ("unet", "entry")
-    asked: Any = resolve_method("trce", {"scope": "attn+entry"}, dev)
-    assert asked.scope == "attn+entry"
+    assert (method.scope, method.start.scope) == ("attn+entry", "entry")
     with pytest.raises(UserError, match="unknown scope 'visual'"):
         dev.parameters_in("visual+xattn.kv")
 

@@ -59,10 +59,18 @@ def test_a_slow_item_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.2 <= work.seconds < 0.4
 
 
-@pytest.mark.parametrize("scope", ["xattn", "text"])
-def test_an_estimate_runs_little_of_a_recipe_and_undoes_it(model: Any, monkeypatch: pytest.MonkeyPatch, scope: str
-                                                          ) -> None:
-    recipe = RECIPE.override({"scope": scope})
+PICTURES = {"kind": "noised", "pictures": 2, "grid": 4}
+
+
+@pytest.mark.parametrize("changes", [
+    {"scope": "xattn"}, {"scope": "text"},
+    {"update": {"kind": "lookahead", "lengths": [2], "source": PICTURES}},
+    {"objective": "compose", "adversary": {"kind": "words", "count": 1, "erase_steps": 40, "search_steps": 40,
+                                           "source": PICTURES}}],
+                         ids=["xattn", "text", "lookahead", "words"])
+def test_an_estimate_runs_little_of_a_recipe_and_undoes_it(model: Any, monkeypatch: pytest.MonkeyPatch,
+                                                           changes: dict[str, Any]) -> None:
+    recipe = RECIPE.override(changes)
     alone = recipe.override({"steps": 3})(model, REQUEST).tensors
     rows, kind = [], type(model)
     predict = kind.predict

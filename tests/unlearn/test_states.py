@@ -12,10 +12,13 @@ from expunge.errors import ConfigError
 from expunge.models.model import applied
 from expunge.records import Request
 from expunge.unlearn.adversary import SoftAdversary
+from expunge.unlearn.bank import BankAdversary
 from expunge.unlearn.context import TrainContext
 from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.states import HoldStates, States, distance
 from expunge.unlearn.texts import Texts
+from expunge.unlearn.union import Union
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), anchor="house",
                   keep=("a picture of a dog", "the knife of a chef"))
@@ -72,7 +75,10 @@ def test_distances_by_hand() -> None:
 
 @pytest.mark.parametrize(("changes", "wanted"), [
     ({"scope": "xattn"}, "a scope of text encoders"),
-    ({"adversary": SoftAdversary(steps=1)}, "a source of latents")])
+    ({"adversary": SoftAdversary(steps=1)}, "a source of latents"),
+    ({"adversary": SoftAdversary(steps=1), "source": Union(sources=(FrozenTrajectory(), Texts()))},
+     "a source of latents"),
+    ({"adversary": BankAdversary(), "source": FrozenTrajectory()}, "such as soft")])
 def test_what_would_train_or_attack_nothing_is_refused(model: Any, changes: dict[str, Any], wanted: str) -> None:
     with pytest.raises(ConfigError, match=wanted):
         SMALL.model_copy(update=changes).check(model, REQUEST)

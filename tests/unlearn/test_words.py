@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch.nn.functional import mse_loss
 
 from expunge.errors import UserError
+from expunge.models.store import load
 from expunge.records import Request, Target
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.compose import Compose, Wordings
@@ -99,6 +101,38 @@ def test_the_composed_target_by_hand(model: Any) -> None:
             loss = Compose(toward=0.5, away=2.0).prepare(context, stream, attacker).loss(0)
             by_hand = mse_loss(model.predict(points.x_t, points.t, told), wanted)
             assert float(loss) == pytest.approx(float(by_hand), rel=1e-3)
+
+
+def test_a_lora_and_half_precision_are_searched_with_too(model: Any, pipeline_folder: Path) -> None:
+    recipe = Recipe(source=POOL, adversary=FEW, objective=Compose(), steps=2, batch=2, learning_rate=1e-3)
+    assert recipe.override({"lora_rank": 2})(model, REQUEST).card.kind == "lora"
+    half = load(pipeline_folder, device="cpu", dtype="bfloat16")
+    before = {name: p.detach().clone() for name, p in half.parameters_of("denoiser").items()}
+    assert recipe(half, REQUEST).tensors
+    assert all(torch.equal(p, before[name]) for name, p in half.parameters_of("denoiser").items())
+
+
+def test_a_run_that_goes_on_does_not_look_for_words_again(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
+    recipe = Recipe(source=POOL, adversary=FEW, objective=Compose(), steps=4, batch=2, learning_rate=1e-3,
+                    checkpoint_every=0.0)
+    whole = recipe(model, REQUEST)
+
+    def killed(done: int, total: int, losses: Any) -> None:
+        if losses and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        recipe(model, REQUEST, checkpoint=tmp_path / "c.safetensors", progress=killed)
+    monkeypatch.setattr(FoundWords, "_search", lambda *given: pytest.fail("it looked again"))
+    again = recipe(model, REQUEST, checkpoint=tmp_path / "c.safetensors")
+    assert all(torch.equal(again.tensors[name], value) for name, value in whole.tensors.items())
+
+
+def test_images_for_fewer_concepts_than_there_are_are_refused(model: Any) -> None:
+    few = FEW.model_copy(update={"source": NoisedPictures(pictures=1, grid=3)})
+    with pytest.raises(UserError, match=r"a pool of 1 for 2 concepts.*raise adversary\.source\.pictures"):
+        Recipe(source=POOL, adversary=few, objective=Compose(), steps=1).check(model, TWO)
 
 
 def test_a_prompt_without_room_for_a_word_is_refused(model: Any) -> None:

@@ -85,8 +85,9 @@ def select(component: str, network: nn.Module, table: Mapping[str, Rule], texts:
     """
     several = scope.split("+")
     if len(several) > 1:
-        mine = [select(component, network, table, texts, one.strip()) for one in several]
-        return {name: parameter for selected in mine for name, parameter in selected.items()}
+        mine = {name for one in several for name in select(component, network, table, texts, one.strip())}
+        return {name: parameter for name, parameter in select(component, network, table, texts, "all").items()
+                if name in mine}
     names, rules = known(table), {**table, **_WHOLE}
     if scope not in rules and not _TEXT.fullmatch(scope):
         close = difflib.get_close_matches(scope, names, n=1, cutoff=0.5)

@@ -28,6 +28,7 @@ from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Attacker, SoftAdversary
 from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
+from expunge.unlearn.needs import Need
 from expunge.unlearn.objective import tabulated
 from expunge.unlearn.soft_prompt import layouts
 
@@ -46,6 +47,11 @@ class BankAdversary(Settings):
     life: int = knob(24, "Turns after which a soft prompt begins anew, at random tokens; a step in which it is used is "
                      "one", ge=1)
     warmup: int = knob(0, "Steps before the first attack; until then the student is told the prompt itself", ge=0)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the denoiser predicts in the erase step."""
+        return ("predictions",)
 
     def check(self, model: Model, request: Request) -> None:
         """UserError: a prompt has no room for the vectors, or a concept has fewer soft prompts than rows are attacked.

@@ -37,7 +37,8 @@ class TrainContext:
         stages: how work before the first step is gone through.
         own_text: the student's text states by prompt, where they are not the teacher's and do not train.
         erasing: the points of the erase loss, for a keep that also looks there.
-        params: what trains, by name.
+        params: what trains, by name. times_rate: factor of every learning rate of it, for a LoRA begins at 0.
+        resumed: what an earlier run of the same inputs had kept of its adversary; empty where there was none.
     """
 
     student: Model
@@ -50,6 +51,8 @@ class TrainContext:
     own_text: dict[str, Conditioning] = field(default_factory=dict)
     erasing: Stream | None = None
     params: Mapping[str, Parameter] = field(default_factory=dict)
+    times_rate: float = 1.0
+    resumed: Mapping[str, Tensor] = field(default_factory=dict)
 
     def condition(self, points: NoisyBatch) -> Conditioning:
         """What the student is told at `points`; with gradient where its text encoder trains."""

@@ -9,7 +9,9 @@ With e, p and q what the frozen teacher predicts for the empty prompt, for the p
 
 out = eps_theta(x_t | u), v = p - q, d = c h w. u is the prompt or, at the same latents, the empty prompt: what attacks
 on images ask. The difference of squares is affine in `out`: there is one fixed direction to go, and nothing is asked of
-the others. A margin of 0 stops halfway between the two, and one of 1 a whole v further.
+the others. With w = 0 the plane goes through the middle of p and q, half a v from each. The larger w, the more it
+depends on which of the two lies farther from e: with the published 15 the prompt's own prediction is beyond the plane
+at many points, where nothing is asked of it, and at others the anchor's is not yet.
 
 Source: TRCE (Chen et al. 2025, arXiv 2503.07389), stage 2, read in its code (ddgoodgood/TRCE@0da9b71). Differs: the
 margin is a share of |v|^2, so that it means the same at every time and on every model (published: 0.01 of mean

@@ -14,7 +14,9 @@ the number of steps are drawn.
 
 Source: ResAlign (Li et al. 2025, NeurIPS), read in its code (AntigoneRandy/ResAlign@14775d3). Differs: first order (the
 code iterates for a hypergradient); the erase loss is the recipe's own, which is bounded, and not the negative denoising
-loss; moments of the inner optimizer begin at zero in each step; nothing that goes wrong is passed over.
+loss; moments of the inner optimizer begin at zero in each step; nothing that goes wrong is passed over; plain descent
+and the least of the published rates are left out of the defaults, for they move a LoRA, whose product begins at zero,
+by next to nothing.
 """
 
 from __future__ import annotations
@@ -55,15 +57,21 @@ class Lookahead(Settings):
     share: float = knob(0.8, "Share of the loss after relearning (lambda); 0 looks at the weights as they are alone",
                         ge=0.0, le=1.0, source="ResAlign: 0.8")
     rules: tuple[Literal["descent", "adam"], ...] = knob(
-        ("descent", "adam"), "How weights move while they relearn: one of these in each step", min_length=1,
+        ("adam",), "How weights move while they relearn: one of these in each step", min_length=1,
         source="ResAlign: both")
-    rates: tuple[Rate, ...] = knob((1e-6, 1e-5, 1e-4), "Step sizes of relearning: one of these in each step",
+    rates: tuple[Rate, ...] = knob((1e-5, 1e-4), "Step sizes of relearning: one of these in each step",
                                    min_length=1, source="ResAlign: 1e-6 to 1e-4")
     lengths: tuple[Length, ...] = knob((5, 10, 20, 30), "Steps of relearning: one of these in each step", min_length=1,
                                        source="ResAlign: 5 to 30")
     batch: int = knob(1, "Noised images in each step of relearning", ge=1)
     source: NoisedPictures = knob(NoisedPictures(pictures=16), "Images of the concept that are relearned from")
     update: Annotated[Update, Slot(UPDATES, "plain", inside="lookahead")] = knob(Plain(), "Update rule")
+
+    @property
+    def copies(self) -> int:
+        """Numbers beside one gradient that it holds for each that trains: the weights and their gradient as they are,
+        and two moments of the inner Adam."""
+        return 4 if "adam" in self.rules else 2
 
     @property
     def needs(self) -> tuple[Need, ...]:

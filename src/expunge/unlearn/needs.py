@@ -13,13 +13,14 @@ from expunge.errors import ConfigError, UserError
 from expunge.records import Request
 
 Need = Literal["anchor", "another prompt", "noised images", "keep beside", "no keep between", "keys and values",
-               "whole weights", "text encoders", "text in steps"]
+               "whole weights", "text encoders", "text in steps", "no adversary", "predictions"]
 """anchor: every target of the request has one. another prompt: every target has an anchor, or the request has prompts
 to keep. noised images: the recipe's source is "noised". keep beside: the recipe has a keep in the step of the erase
 loss. no keep between: it has no keep in steps of its own. keys and values: some of cross-attention's train (the
 recipe looks for them, which knows its parameters). whole weights: what trains are the model's own numbers, and not the
 factors of a LoRA. text encoders: some of theirs train (the recipe looks for it).
-text in steps: the text encoders are asked in every step."""
+text in steps: the text encoders are asked in every step. no adversary: of a source, whose points have no latents.
+predictions: of an adversary, which learns from what the denoiser predicts in the erase step."""
 
 
 def check_needs(recipe: Settings, request: Request) -> None:
@@ -30,6 +31,7 @@ def check_needs(recipe: Settings, request: Request) -> None:
         ConfigError: parts that do not go together.
     """
     keep, source = getattr(recipe, "keep", None), getattr(recipe, "source", None)
+    _check_adversary(recipe)
     kept = bool(request.keep or (keep is not None and getattr(recipe, "retain", None) is not None))
     for part in _parts(recipe):
         needs: tuple[Need, ...] = getattr(part, "needs", ())
@@ -51,6 +53,20 @@ def check_needs(recipe: Settings, request: Request) -> None:
     if getattr(getattr(keep, "source", None), "of", "prompt") != "prompt":
         raise ConfigError("a keep whose images show the anchor in the place of a prompt to keep",
                           accepted="keep.source.of prompt: images of the prompts to keep themselves")
+
+
+def _check_adversary(recipe: Settings) -> None:
+    source, objective, adversary = (getattr(recipe, name, None) for name in ("source", "objective", "adversary"))
+    if adversary is None:
+        return
+    if "no adversary" in getattr(source, "needs", ()):
+        raise ConfigError(f"an adversary with the source {getattr(source, 'kind', '')!r}",
+                          accepted="a source of latents, at which an adversary asks the denoiser",
+                          remedy="--set source=frozen")
+    if "predictions" in getattr(adversary, "needs", ()) and "text encoders" in getattr(objective, "needs", ()):
+        raise ConfigError(f"the adversary {getattr(adversary, 'kind', '')!r}, which learns from predictions, with an "
+                          f"objective that asks for none ({getattr(objective, 'kind', '')!r})",
+                          accepted="an adversary that makes its own, such as soft", remedy="--set adversary=soft")
 
 
 def check_anchors(request: Request, otherwise: str = "") -> None:

@@ -32,7 +32,7 @@ from expunge.records import Request
 from expunge.registry import PARTS
 from expunge.resume import Inputs
 from expunge.runtime import Runtime, memory_for, peak_memory
-from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, run_loop, thinned
+from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_checkpoint, kept_state, run_loop, thinned
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.change import Change, checkpointed, low_rank, whole
@@ -50,7 +50,6 @@ from expunge.unlearn.shared_rows import shared_out
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.start import Beginning, Start, check_start, joined
-from expunge.unlearn.texts import Texts
 from expunge.unlearn.union import Union
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import UNDER_LORA, checked_weights
@@ -160,18 +159,16 @@ class Recipe(Settings):
             raise ConfigError(f"{self.name} with scope {self.scope!r}",
                               accepted="a scope of text encoders (text, text.layers:0), where parts look at text "
                                        "states alone", remedy="--scope text")
-        if self.adversary is not None and isinstance(self.source, Texts):
-            raise ConfigError(f"{self.name} with an adversary and a source of texts",
-                              accepted="a source of latents, at which an adversary asks the denoiser",
-                              remedy="--set source=frozen")
         with checkpointed(model.network, self.checkpointing):
             pass
         if needs(self, "keys and values"):
             keys_and_values(model, params)
-        if self.source.max_prompts is not None and self.source.max_prompts < len(request.targets):
-            raise UserError(f"a pool of {self.source.max_prompts} for {len(request.targets)} concepts",
-                            accepted="a place for each concept at least",
-                            remedy=f"raise source.{_capacity_setting(self.source)}")
+        for where, part in (("", self), ("adversary.", self.adversary), ("update.", self.update)):
+            source: Source | None = getattr(part, "source", None)
+            if source is not None and source.max_prompts is not None and source.max_prompts < len(request.targets):
+                raise UserError(f"a pool of {source.max_prompts} for {len(request.targets)} concepts",
+                                accepted="a place for each concept at least",
+                                remedy=f"raise {where}source.{_capacity_setting(source)}")
         with_keep = self.keeping(model, request, past).request
         prompts, keep = with_keep.all_prompts, with_keep.keep
         model.check_lengths((*prompts, *anchor_prompts(prompts, request), *keep))
@@ -309,6 +306,7 @@ class Recipe(Settings):
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
         pools = sum(getattr(source, "kept_latents", 0) for source, _ in parts)
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
+        both += max(getattr(part, "copies", 0) for part in (self.update, self.adversary))
         with checkpointed(model.network, self.checkpointing):
             return footprint(model, names, self.lora_rank, batch=-(-max(batch for _, batch in parts) // processes),
                              pools=pools, gradients=both, sums=2 if processes > 1 else 0,
@@ -345,12 +343,15 @@ class Recipe(Settings):
         if sum(model.sizes_of("denoiser", "text").values()) >= LARGE:
             check_room(self.footprint(model, names, processes.count), model.device, MEMORY_ADVICE)
         keeping = self.keeping(model, request, past)
+        resumed: dict[str, Tensor] = {}
         if checkpoint is not None and checkpoint.exists():
             check_checkpoint(checkpoint, self.inputs(model, keeping.request, seed, past))
+            resumed = kept_state(checkpoint, "adversary/")
         begun, texts = self._beginning(model, request, seed), self._all_texts(model, request, keeping.request)
         with (self._in_memory(model, names, keeping.request),
               self._changing(model, self._weights(model, past), seed) as change):
-            context = self._context(model, change, keeping.request, seed, past, Stages(progress), processes)
+            context = replace(self._context(model, change, keeping.request, seed, past, Stages(progress), processes),
+                              resumed=resumed)
             begun.put_into(change.params)
             trained = self._train(context, change.params, checkpoint, progress, began, past, processes)
             made = change.made()
@@ -376,7 +377,8 @@ class Recipe(Settings):
                  stages: Stages, processes: Runtime) -> TrainContext:
         teacher, student = past.teacher if past is not None else None, shared_out(model, change, processes)
         return TrainContext(student, teacher or change.teacher(student), request, seed,
-                            model.trains_text(change.params), self.frozen_batch, stages, params=change.params)
+                            model.trains_text(change.params), self.frozen_batch, stages, params=change.params,
+                            times_rate=self._times_rate)
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""
@@ -418,8 +420,13 @@ class Recipe(Settings):
             optimizers.update(learner.optimizers)
         return self._step(params, stepper, optimizer, erase, keep, attacker, held, learners), state, optimizers
 
+    @property
+    def _times_rate(self) -> float:
+        """Factor of every learning rate of what trains."""
+        return 1.0 if self.lora_rank is None else self.lora_rate or LORA_RATE
+
     def _rate(self, number: int) -> float:
-        rate = self.learning_rate if self.lora_rank is None else self.learning_rate * (self.lora_rate or LORA_RATE)
+        rate = self.learning_rate * self._times_rate
         left = 0.5 * (1.0 + math.cos(math.pi * number / self.steps)) if self.decay == "cosine" else 1.0
         return rate * left * min(1.0, (number + 1) / max(1, self.warmup))
 

@@ -1,4 +1,4 @@
-"""Edits of the text encoders by what they say: losses of text states, no image, no call of the denoiser, seconds.
+"""Edits of the text encoders by losses of text states alone.
 
 With tau the states that the denoiser is told, (T, D) of each prompt, c a prompt of the concept, c_a its anchor prompt
 and "" the empty one, an edited encoder says for c
@@ -7,17 +7,18 @@ and "" the empty one, an edited encoder says for c
     empty     what the original says for ""
     random    a fixed random direction, as long as the original's state is at that token
     judged    what a discriminator of single tokens cannot tell from the original's anchor prompts
-    opposite  at its last position the opposite of what the original says there: loss 1 + cos
+    opposite  at its last position the opposite of what the original says there: loss mean (1 + cos)
 
 or `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep holds it to the
-original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included. With
-an adversary the encoder is told what it finds in place of c (and the adversary does call the denoiser).
+original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included.
+Neither asks the denoiser, so that an edit takes seconds. An adversary does: the encoder is then told what it finds in
+the place of c.
 
 Source: HiRM (arXiv 2602.19631, random; its code was not read), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
 shift), S-GRACE (ECCV 2026, Qhong-522/S-GRACE@0b5cc75, opposite). Differs: prompts are framed as at inference and read
-without a mask; k is centred, so that what all prompts share stays; a squared distance beside the cosine; S-GRACE's
-projected feature is not part of every pipeline, so the last position's state stands for it, which has read the whole
-prompt.
+without a mask; k is centred, so that what all prompts share stays; a squared distance beside the cosine; S-GRACE reads
+the end token's projected feature, and here it is the last position's state, which has read the whole prompt and is in
+the same place whatever an adversary puts before it. The end token's own state is then moved along and not aimed at.
 """
 
 from __future__ import annotations

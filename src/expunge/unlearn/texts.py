@@ -13,12 +13,18 @@ from expunge.config import Settings
 from expunge.models.conditioning import Conditioning
 from expunge.train import in_turn
 from expunge.unlearn.context import NoisyBatch, Stream, TrainContext
+from expunge.unlearn.needs import Need
 
 
 class Texts(Settings):
     """Prompts alone, in shuffled rounds."""
 
     kind: Literal["texts"] = "texts"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """No adversary: there are no latents at which it could ask the denoiser."""
+        return ("no adversary",)
 
     @property
     def max_prompts(self) -> int | None:

@@ -7,7 +7,8 @@ weights, w_0 the concept's own name, and v_j the embedding that stands for w_j,
     v_(j+1):      mean |eps_theta_(j+1)(x_t | v) - eps|^2          descended from v_j, x_t noised images of the concept.
 
 Afterwards the weights are as they were, and the erasure tells the student the prompt itself and the prompt with each
-word in the concept's place in turn, each as often as any other.
+word in the concept's place in turn, each as often as any other. Of a model with several text encoders the first one
+reads the word; the others read the prompt as it is.
 
 Source: STEREO (Srivatsan et al. 2025, CVPR, arXiv 2408.16807), stage 1, read in its code
 (koushiksrivats/robust-concept-erasing@86f124f). Differs: the frozen original says what takes the concept's place in
@@ -42,18 +43,24 @@ from expunge.unlearn.soft_prompt import layouts
 class FoundWords(Settings):
     """Words that bring the concept back, each against an erasure of those before it.
 
-    A run that was stopped looks for them again when it goes on, and finds the same.
+    A run that was stopped in a step goes on with those that it had found; one that was stopped before looks anew.
     """
 
     kind: Literal["words"] = "words"
     count: int = knob(2, "Words to find for each concept", ge=1, source="STEREO: 4; 2 in its README")
     erase_steps: int = knob(200, "Steps of each erasure on the way", ge=1, source="STEREO: 200 of batch 1")
-    erase_rate: float = knob(5e-6, "Adam's step size there", gt=0.0, source="STEREO: 5e-6")
+    erase_rate: float = knob(5e-6, "Adam's step size there; a LoRA's is larger by the recipe's lora_rate", gt=0.0,
+                             source="STEREO: 5e-6")
     search_steps: int = knob(800, "Steps of each search", ge=1, source="STEREO: 3000 of one image")
     search_rate: float = knob(5e-3, "Adam's step size there", unit="embedding units", gt=0.0, source="STEREO: 5e-3")
     rows: int = knob(4, "Noised images in each step of a search", ge=1, source="STEREO: 1")
     source: NoisedPictures = knob(NoisedPictures(pictures=24, grid=50, guidance=7.5),
                                   "Images of the concept that words are learned from")
+
+    @property
+    def copies(self) -> int:
+        """The weights as they were, beside those that an erasure on the way moves."""
+        return 1
 
     def check(self, model: Model, request: Request) -> None:
         """UserError: a prompt has no room for a word, or a model without access to word embeddings."""
@@ -62,6 +69,9 @@ class FoundWords(Settings):
     def prepare(self, context: TrainContext, stream: Stream, batch: int) -> Attacker:
         """All rounds; afterwards the student's weights are as they were."""
         words = Words(context, self.count)
+        if (kept := context.resumed.get("adversary/words")) is not None:
+            words.found.copy_(kept)
+            return words
         pictures = self.source.open(context, context.request.all_prompts, self.rows, "words")
         before = {name: p.detach().clone() for name, p in context.params.items()}
         try:
@@ -77,7 +87,7 @@ class FoundWords(Settings):
     def _erase(self, context: TrainContext, stream: Stream, words: Words, turn: int) -> None:
         """The last word's predictions towards the original's for the empty prompt."""
         params = [*context.params.values()]
-        optimizer, teacher = Adam(params, lr=self.erase_rate), context.teacher
+        optimizer, teacher = Adam(params, lr=self.erase_rate * context.times_rate), context.teacher
         with torch.no_grad():
             empty = teacher.encode([""])
         for step in context.stages.each(range(self.erase_steps)):

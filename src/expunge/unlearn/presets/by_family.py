@@ -1,9 +1,8 @@
 """What published methods are set to on other families than Stable Diffusion 1 and 2, for which presets are written.
 
-A preset named alone takes these settings on a model of the family; settings that the user gives win. Three rules are
+A preset named alone takes these settings on a model of the family; settings that the user gives win. Two rules are
 not anybody's publication: a closed form goes to the layers that read text states as they are, wherever the family has
-them, a guidance that the model cannot take is 1, and where a family has no scope of that name (`visual`: its layers see
-image and text together) all of the denoiser trains.
+them, and a guidance that the model cannot take is 1. Nor is TRCE's scope there: no layer sees the image alone.
 
 | method | family | settings | source |
 | --- | --- | --- | --- |
@@ -11,8 +10,8 @@ image and text together) all of the denoiser trains.
 | `esd` | Stable Diffusion 3 | 28 at guidance 7.5, 200 at 3e-5 | a fork of it for 3.5 |
 | `esd` | FLUX.1 | 28 at guidance 3.5 (told to dev), 1400 at 1e-4, at 512 pixels or its own if less | erasing@46599b3 |
 | closed forms, also as a start | Stable Diffusion 3, FLUX.1 | scope `entry` | UCE@28c81ed: `context_embedder` |
-
 | `uce` | FLUX.1 | the pooled state's first layer, too | UCE@28c81ed, `time_text_embed.text_embedder.linear_1` |
+| `trce`, `trce-fast` | Stable Diffusion 3, FLUX.1 | scope `attn+entry` | nobody's |
 
 Differs: erasing's default there is eta 1 of a formula in which our eta is one less, so that its target is the plain
 unconditional output; ours stays the paper's. UCE on Stable Diffusion 3 is nobody's publication: it is as on FLUX.1. On
@@ -27,7 +26,6 @@ from typing import Any
 
 from expunge.config import merged
 from expunge.models.model import Model
-from expunge.models.scope import UNET
 from expunge.unlearn.closed_form.method import ClosedForm
 from expunge.unlearn.method import Configured
 
@@ -38,6 +36,8 @@ PUBLISHED: Mapping[tuple[str, str], Mapping[str, Any]] = {
                         "size": 512},
     ("uce", "Stable Diffusion 3"): {"pooled": True},
     ("uce", "FLUX.1"): {"pooled": True},
+    **{(name, family): {"scope": "attn+entry"} for name in ("trce", "trce-fast")
+       for family in ("Stable Diffusion 3", "FLUX.1")},
 }
 """By preset and family; what is said of a family behind a comma (inpainting) changes nothing."""
 
@@ -54,8 +54,6 @@ def suited(method: Configured, preset: str, given: Mapping[str, Any], model: Mod
         del settings["size"]
     if isinstance(method, ClosedForm) and not {*model.parameters_in(method.scope)} <= {*model.reading_text()}:
         settings["scope"] = model.denoiser.entry
-    if {*getattr(method, "scope", "").split("+")} & UNET.keys() - model.denoiser.scopes.keys():
-        settings["scope"] = "unet"
     start = getattr(method, "start", None)
     if isinstance(start, ClosedForm) and not {*model.parameters_in(start.scope)} <= {*model.reading_text()}:
         settings["start.scope"] = model.denoiser.entry

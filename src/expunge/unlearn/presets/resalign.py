@@ -4,8 +4,8 @@ It is an update, `lookahead`, and goes with every erase loss ({"update": "lookah
 
 Source: Li et al. 2025, ResAlign, NeurIPS, read in its code (AntigoneRandy/ResAlign@14775d3): a LoRA of rank 4 at 2e-4,
 160 steps, lambda 0.8, the keep times 1.6 to 2, gradients clipped at 0.2, relearning drawn from 15 configurations.
-Differs: "Differs" of update `lookahead`; one configuration in each step (published: three), of 24 made of two rules,
-three rates and four lengths; relearning moves the LoRA that erases, not one beside it.
+Differs: "Differs" of update `lookahead`; one configuration in each step (published: three), of eight made of two rates
+and four lengths; relearning moves the LoRA that erases, not one beside it.
 """
 
 from __future__ import annotations
@@ -29,5 +29,5 @@ RESALIGN = Recipe(name="resalign", source=FrozenTrajectory(grid=50, guidance=3.0
 RESALIGN_FAST = Recipe(name="resalign-fast", source=FrozenTrajectory(grid=12, guidance=2.0, trajectories=28),
                        objective=Steer(away="anchor"), scope="xattn", keep=KEEP_FAST, retain=RETAIN_FAST,
                        surrogate="found", steps=100, batch=6, learning_rate=1.5e-4, warmup=10,
-                       update=Lookahead(rules=("adam",), rates=(1e-4, 3e-4), lengths=(2, 4), batch=4,
+                       update=Lookahead(rates=(1e-4, 3e-4), lengths=(2, 4), batch=4,
                                         source=NoisedPictures(pictures=8), update=Plain(max_grad_norm=1.0)))

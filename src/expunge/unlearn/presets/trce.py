@@ -4,7 +4,8 @@ Source: Chen et al. 2025, TRCE, ICCV (arXiv 2503.07389), read in its code (ddgoo
 the concept at guidance 3, the first 26 points of 50; AdamW 1e-6 with a decay of 1e-2, 3 epochs of 100 trajectories, the
 keep times 100. Differs: gradients are not added up over steps (the published loop never sets them to zero); x_t has the
 time that it is said to have (published: one step of 20 too noisy in name); 64 trajectories are kept and drawn from;
-prompts are kept beside the empty one (published: 2,000 unconditional trajectories, more than all else costs); the start
+prompts are kept beside the empty one, as the original has them (published: 2,000 unconditional trajectories, more than
+all else costs, as the first stage has them); the start
 maps the whole span of the concept's name, as `uce` does, and its keys and values train on (published: the first end
 token alone, which then stays); "Differs" of objective `contrast`, whose division by 2 (1 + w) makes a keep of 100 one
 of 3.
