@@ -50,6 +50,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
 @pytest.mark.parametrize("kind", ["json", "tensors"])
 def test_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, kind: str) -> None:

@@ -87,6 +87,7 @@ def sides(tmp_path: Path, n: int = 130) -> tuple[tuple[ImageSet, ImageSet], tupl
     return memory, disk  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [129])
 def test_every_measure_is_the_same_bit_for_bit(tmp_path: Path, n: int) -> None:
     from expunge.tiny.emoji import emoji_world

@@ -38,6 +38,7 @@ def begun(start: Callable[[Path, Path, Tell, bool], None], folder: Path, out: Pa
         start(folder, out, tell, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_half_done_it_refuses_other_settings_by_name_and_ends_the_same_under_its_own(
         verb: str, pipeline_folder: Path, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def launched(count: int, *args: Path) -> list[dict[str, Any]]:
     return [json.loads((out / f"{rank}.json").read_text()) for rank in range(count)]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_records_of_one(pipeline_folder: Path, tmp_path: Path) -> None:
     two = launched(2, pipeline_folder, tmp_path / "two processes", tmp_path / "out")
     threads = torch.get_num_threads()
@@ -77,6 +78,7 @@ def test_shards_are_a_partition(count: int) -> None:
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
+@pytest.mark.slow
 def test_one_process_gathers_in_order_without_accelerate() -> None:
     code = ("import sys; from expunge import runtime; assert 'torch' not in sys.modules; "
             "r = runtime.current('cpu'); r.barrier(); assert r.gather({2: 'c', 0: 'a', 1: None}) == ['a', None, 'c']; "

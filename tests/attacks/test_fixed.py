@@ -91,6 +91,7 @@ def test_a_prompt_that_does_not_name_the_concept_is_not_misspelt(victim: Victim,
     assert "no word to misspell" in outcome.note
 
 
+@pytest.mark.slow
 def test_a_name_that_means_something_else_leaves_the_other_names() -> None:
     victim, goal, request = renamed_church()
     assert victim.patch is not None

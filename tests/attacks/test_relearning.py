@@ -70,6 +70,7 @@ def patch(model: Model) -> Patch:
     return Patch.of(changed, model=model, request=Small().request("church"), method="test", settings={}, seed=0)
 
 
+@pytest.mark.slow
 def test_a_hidden_word_comes_back_beside_an_invented_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relearning, "KNOWN", 16)
     victim, _, _ = renamed_church()
@@ -125,6 +126,7 @@ def test_three_curves_are_made_with_the_same_training(model: Model, patch: Patch
     assert not model.patch_hash
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(model: Model, patch: Patch, tmp_path: Path) -> None:
     world = small()
     whole = relearn(model, patch, settings=SETTINGS, out=tmp_path / "whole", world=world)
@@ -145,6 +147,7 @@ def test_an_interrupted_run_goes_on(model: Model, patch: Patch, tmp_path: Path) 
     assert [curve.looks for curve in finished.curves] == [curve.looks for curve in whole.curves]
 
 
+@pytest.mark.slow
 def test_where_nothing_is_unknown_the_record_says_so(model: Model, patch: Patch, tmp_path: Path) -> None:
     world = small(strange=False)
     made = relearn(model, patch, settings=SETTINGS, out=tmp_path, world=world)

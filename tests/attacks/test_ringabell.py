@@ -90,6 +90,7 @@ def test_the_original_encoder_is_asked_and_the_edit_is_put_back(victim: Victim, 
         assert all(torch.equal(p, before[name]) for name, p in victim.model.parameters_in("text").items())
 
 
+@pytest.mark.slow
 def test_prompts_are_found_for_what_lost_its_name() -> None:
     victim, goal, request = renamed_church()
     assert victim.patch is not None

@@ -81,7 +81,8 @@ def test_several_processes_give_the_record_of_one(begun: list[str], alone: Path,
     assert {file.name for file in tmp_path.rglob("*.jsonl")} == {"attempts.jsonl", "sights.jsonl"}
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3])
 def test_what_a_process_left_that_died_is_gone_on_from_in_any_number_of_them(
         begun: list[str], alone: Path, tmp_path: Path, count: int) -> None:
     first, second = launch(2, command(begun, tmp_path), {"DIES_AT": "soft-prompt"})

@@ -85,6 +85,7 @@ for count in (1000, 50_000_000, 1000):
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_work_inside() -> None:
     """In a process of its own: another has freed memory that is still resident, and the work inside takes that."""
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)

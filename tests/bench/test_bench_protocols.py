@@ -30,6 +30,7 @@ def asked(tmp_path: Path) -> dict[str, Any]:
     return {"protocol": str(file), "files": {role: str(path) for role, path in files.items()}}
 
 
+@pytest.mark.slow
 def test_every_edit_is_asked_and_asked_once(small: dict[str, Any], asked: dict[str, Any], tmp_path: Path) -> None:
     out = tmp_path / "out"
     settings = BenchSettings.build(merged(small, {"protocols": [asked], "attack": None, "seeds": [0]}))

@@ -98,6 +98,7 @@ def test_a_second_run_makes_nothing(done: tuple[BenchResult, Path], small: dict[
     assert notes == []
 
 
+@pytest.mark.slow
 def test_a_bench_that_was_stopped_in_the_middle_ends_with_the_same_results(
         done: tuple[BenchResult, Path], small: dict[str, Any], tmp_path: Path) -> None:
     stops = iter(["esd, church, seed 0: erasing 1/2", "stronger, church, seed 0: attack seed-search",
@@ -119,6 +120,7 @@ def test_a_bench_that_was_stopped_in_the_middle_ends_with_the_same_results(
         assert not (tmp_path / edit.folder / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_recorded_and_made_again_by_the_next_run(small: dict[str, Any], tmp_path: Path) -> None:
     changes = {"methods": [HOT, small["methods"][0]], "seeds": [0], "attack": None}
     result = run(small, tmp_path, changes)
@@ -236,6 +238,7 @@ def test_cells_of_other_settings_are_refused_with_what_differs(done: tuple[Bench
     run(small, out, {"attack": {"batch": 7}}, make_cells=False)  # changes no number
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_cells(small: dict[str, Any], tmp_path: Path, done: tuple[BenchResult, Path]) -> None:
     script = """
 import json, sys
@@ -311,6 +314,7 @@ def test_concepts_that_the_world_does_not_know_are_told_together(tmp_path: Path)
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_processes_of_a_launcher_share_the_cells(small: dict[str, Any], done: tuple[BenchResult, Path],
                                                      tmp_path: Path) -> None:
     code = ("import json, sys; sys.path[:0] = sys.argv[3:]; from colour_world import attacked_world; "
@@ -329,6 +333,7 @@ def test_a_check_under_a_launcher_is_refused(small: dict[str, Any], tmp_path: Pa
         run(small, tmp_path, check=1)
 
 
+@pytest.mark.slow
 def test_a_bench_opens_a_variant_in_the_number_type_that_its_file_names(small: dict[str, Any], tmp_path: Path) -> None:
     from diffusers import StableDiffusionPipeline
 

@@ -57,6 +57,7 @@ def test_ahead_at_equal_erasure_needs_erasure_that_is_shown_to_be_equal(
         assert said.startswith("**yes**" if one is two is SMALL else "ahead; whether erasure is equal cannot be told")
 
 
+@pytest.mark.slow
 def test_what_fid_does_not_see_stands_beside_what_integrity_does_not_see(claims: ModuleType) -> None:
     bench = claims.Bench(FILE.parent / "records" / "methods.json.xz")
     told = dict(claims.integrity(bench))["FID and CLIP score hardly see what integrity sees"]

@@ -65,6 +65,7 @@ def numbers(edit: Edit) -> Any:
     return edit.method, edit.seed, edit.failed_at, edit.scores, edit.items, edit.patch_hash
 
 
+@pytest.mark.slow
 def test_workers_that_end_without_a_cell_are_an_error_that_says_where_their_logs_are(tmp_path: Path) -> None:
     settings = BenchSettings.build({"methods": [{"method": "esd"}], "concepts": [{"concept": "chruch"}]})
     jobs = submit(yaml.safe_dump(settings.model_dump(mode="json")), 1, out=tmp_path)

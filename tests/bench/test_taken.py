@@ -32,6 +32,7 @@ def run(small: dict[str, Any], out: Path, *changes: dict[str, Any], **more: Any)
     return run_bench(BenchSettings.build(merged(small, *changes)), out=out, world=attacked_world(), **more)
 
 
+@pytest.mark.slow
 def test_taken_cells_are_not_made_again_and_their_numbers_are_theirs(small: dict[str, Any], there: Path, tmp_path: Path
                                                                      ) -> None:
     told: list[tuple[Path, Taken]] = []

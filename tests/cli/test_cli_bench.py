@@ -44,6 +44,7 @@ def test_smoke_bench_leaves_record_table_and_report(smoke: Path, capsys: pytest.
     assert again.edits == result.edits
 
 
+@pytest.mark.slow
 def test_cells_of_a_record_from_elsewhere_are_counted_as_made(smoke: Path, tmp_path: Path,
                                                               capsys: pytest.CaptureFixture[str]) -> None:
     taken = ["bench", str(BENCHMARKS / "smoke.yaml"), "--out", str(tmp_path), "--take", str(smoke / "bench.json")]
@@ -57,6 +58,7 @@ def test_cells_of_a_record_from_elsewhere_are_counted_as_made(smoke: Path, tmp_p
     assert "--take beside --dry-run" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_dry_run_tells_cells_and_time_and_is_a_file_of_the_same_bench(smoke: Path, tmp_path: Path,
                                                                       capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--set", "evaluation.steps=2", "--set", "attack.steps=2"]
@@ -110,6 +112,7 @@ def test_of_each_method_everything_is_told(capsys: pytest.CaptureFixture[str]) -
         assert "not said" not in block
 
 
+@pytest.mark.slow
 def test_what_a_method_needs_is_what_it_refuses_to_do_without(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["ls", "methods", "esd-fast"]) == 0
     told = capsys.readouterr().out

@@ -96,6 +96,7 @@ def test_real_detectors_of_explicit_images_judge_an_evaluation(
     assert found["n"] > 0
 
 
+@pytest.mark.slow
 def test_the_embedded_world_is_judged_by_a_detector_too(v_pipeline_folder: Path, tmp_path: Path) -> None:
     """Its own judge as a detector finds what its own judge finds."""
     from cli_settings import QUICK

@@ -106,6 +106,7 @@ def test_failure_that_is_not_the_users_ends_with_code_one(pipeline_folder: Path,
     assert "cannot write" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_interrupt_says_what_is_kept_and_the_same_command_goes_on(pipeline_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "church"
     command = [sys.executable, "-m", "expunge", "erase", "church", "--model", str(pipeline_folder), "--out", str(out),
@@ -181,6 +182,7 @@ def test_progress_names_what_is_erased_and_shortens_a_long_list() -> None:
     assert some(tuple("abcde")) == "a, b, c and 2 more"
 
 
+@pytest.mark.slow
 def test_a_thing_in_a_style_is_a_request_and_what_was_understood_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["erase", "pixel art church", "--method", "uce", "--dry-run"]) == 0
     out = capsys.readouterr().out
@@ -236,6 +238,7 @@ def test_an_edit_that_leaves_the_concept_there_says_so_in_its_first_line(pipelin
     assert Patch.load(tmp_path / "blind").card.look == ()
 
 
+@pytest.mark.slow
 def test_strict_ends_in_a_code_of_its_own_where_the_concept_is_still_there(
         pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["erase", "church", "--model", str(pipeline_folder), "--method", "uce", "--set", "retain.things=[cat]",
@@ -265,6 +268,7 @@ def test_strict_does_not_pass_a_patch_that_nothing_looked_at(pipeline_folder: Pa
         assert (f"expunge evaluate {tmp_path / 'blind'}" in said) == (code == 3)
 
 
+@pytest.mark.slow
 def test_dry_run_shows_the_anchor_that_would_be_found_and_none_where_that_is_asked_for(
         capsys: pytest.CaptureFixture[str]) -> None:
     for more, anchor in (([], "house"), (["--anchor", ""], ""), (["--anchor", "castle"], "castle"),

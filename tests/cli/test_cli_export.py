@@ -14,6 +14,7 @@ from expunge.files import file_digest
 from expunge.models.patch import Patch
 
 
+@pytest.mark.slow
 def test_an_edit_goes_out_as_a_lora_and_comes_in_again(patch: Path, pipeline_folder: Path, tmp_path: Path,
                                                        capsys: pytest.CaptureFixture[str]) -> None:
     out, base = tmp_path / "church.safetensors", ["--model", str(pipeline_folder)]

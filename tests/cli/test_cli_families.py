@@ -45,6 +45,7 @@ def erased(folder: Path, method: str, out: Path) -> str:
                "--no-own-look", "--out", out, *ERASE[method])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [*ERASE])
 def test_what_is_merged_draws_in_diffusers_what_the_patched_model_draws(folder: Path, method: str, tmp_path: Path
                                                                         ) -> None:
@@ -67,6 +68,7 @@ def test_what_is_merged_draws_in_diffusers_what_the_patched_model_draws(folder: 
     torch.testing.assert_close(ours, theirs, atol=1e-5 * float(theirs.abs().max()), rtol=0)
 
 
+@pytest.mark.slow
 def test_verbs_run_one_after_the_other(folder: Path, clip: Path, tmp_path: Path) -> None:
     patch, judged = tmp_path / "patch", ("--clip", clip, "--device", "cpu", "--model", folder)
     erased(folder, "esd", patch)

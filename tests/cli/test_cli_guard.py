@@ -41,6 +41,7 @@ def mask(pipeline_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "guard"
 
 
+@pytest.mark.slow
 def test_learn_apply_verify(folders: tuple[str, str], pipeline_folder: Path, tmp_path: Path,
                             capsys: pytest.CaptureFixture[str]) -> None:
     out, model = tmp_path / "guard", ["--model", str(pipeline_folder)]

@@ -93,6 +93,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert said(*verbs) == [[verb, "0"] for verb in verbs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", WITH_TORCH)
 def test_help_that_lists_a_methods_settings_loads_torch_alone(verb: str) -> None:
     assert said(verb) == [[verb, "0", "torch"]]

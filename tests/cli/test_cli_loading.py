@@ -94,6 +94,7 @@ def test_images_are_drawn_and_their_record_names_the_lora(place: Place, erased: 
     assert "with LoRA style.safetensors@" in model.name
 
 
+@pytest.mark.slow
 def test_attacks_and_evaluations_are_of_the_model_with_the_lora(
         place: Place, erased: tuple[Path, str], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = ("--clip", clip, *SIZE, "--seeds", "1", "--out", tmp_path / "evaluation", "--set", "draws=100", "--set",
@@ -112,6 +113,7 @@ def test_attacks_and_evaluations_are_of_the_model_with_the_lora(
     assert "with LoRA style.safetensors@" in (tmp_path / "report" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_merging_writes_the_lora_too(place: Place, erased: tuple[Path, str], tmp_path: Path) -> None:
     run("merge", erased[0], "--model", place.file, "--parts", place.parts, "--lora", f"{place.lora}:0.5", "--dtype",
         "float32", "--out", tmp_path / "merged")

@@ -15,6 +15,7 @@ EMPTY = [("p.txt", ""), ("p.txt", "\n \n"), ("p.yaml", ""), ("p.yaml", "direct: 
          ("p.jsonl", '{"prompt": null}\n')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "attack", "relearn", "sample"])
 @pytest.mark.parametrize(("name", "text"), EMPTY)
 def test_a_list_of_no_prompt_is_refused_and_no_template_takes_its_place(

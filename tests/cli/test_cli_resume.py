@@ -46,6 +46,7 @@ def stopped(words: list[str], begun: Any) -> None:
     assert "run the same command again to go on" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--lora-rank", "2"), ("--only-with", "pixel art")])
 def test_an_interrupted_edit_ends_at_the_same_weights(model: tuple[str, ...], tmp_path: Path, words: tuple[str, ...]
                                                       ) -> None:

@@ -49,6 +49,7 @@ def test_it_leaves_ledger_patches_record_and_report(made: Path, capsys: pytest.C
     assert [item["concept"] for item in told["concepts"]] == ["church", "bomb"]
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_is_left(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sequence", str(made / "requests.yaml"), "-n"]) == 0
     assert "# request 2 (bomb): met" in capsys.readouterr().out
@@ -64,6 +65,7 @@ def test_show_tells_the_same_without_a_model(made: Path, capsys: pytest.CaptureF
     assert capsys.readouterr().out.startswith("2 requests, an edit for each by esd-fast")
 
 
+@pytest.mark.slow
 def test_markdown(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sequence", str(made / "requests.yaml"), "--gather", "--markdown"]) == 0
     assert "| found after | church | bomb |" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from expunge.errors import UserError
 pytest.importorskip("starlette", reason="the extra `ui` is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal that another process sends")
 @pytest.mark.parametrize(("host", "number"), [("127.0.0.1", signal.SIGINT), ("0.0.0.0", signal.SIGTERM)])
 def test_it_serves_until_it_is_interrupted(pipeline_folder: Path, tmp_path: Path, host: str, number: int) -> None:

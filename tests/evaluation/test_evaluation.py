@@ -73,6 +73,7 @@ def test_an_evaluation_keeps_everything(done: tuple[Evaluation, Patch, Path], mo
     assert [strip.role for strip in found.strips] == ["direct", "held_out", "near", "far", "empty"]
 
 
+@pytest.mark.slow
 def test_a_cache_that_is_cleared_while_it_is_measured_costs_no_picture(model: Any, tmp_path: Path) -> None:
     cleared = []
 

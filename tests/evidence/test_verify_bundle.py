@@ -165,6 +165,7 @@ def test_a_smaller_copy_of_the_base_is_what_it_was_measured_on(unsigned: Path, p
     assert "rounded to float16" in line.words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\xff"])
 @pytest.mark.parametrize("name", ["evaluation/evaluation.json", "attack/attack.json", "protocol-p/protocol.json"])
 def test_a_damaged_record_fails_by_its_name_and_no_base_makes_that_an_error(signed: Path, pipeline_folder: Path,

@@ -49,6 +49,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", [to for to in FORMATS if to != "checkpoint"])
 def test_an_edit_of_one_variant_is_read_back_on_that_variant(both: Path, tmp_path: Path, to: str) -> None:
     model = load(both, device="cpu", variant="ema")
@@ -60,6 +61,7 @@ def test_an_edit_of_one_variant_is_read_back_on_that_variant(both: Path, tmp_pat
     assert all(one.max_abs is not None and one.max_abs < 1e-6 for one in record.readers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["folder", "lora-kohya", "diff-comfy"])
 def test_the_base_is_measured_by_its_variant(variants: Path, tmp_path: Path, to: str,
                                              case_of: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +83,7 @@ def test_the_base_is_measured_by_its_variant(variants: Path, tmp_path: Path, to:
     assert (("original with style.safetensors", None) in rows) == (to != "diff-comfy")
 
 
+@pytest.mark.slow
 def test_a_base_in_half_precision_is_opened_again_in_float32(tmp_path: Path) -> None:
     pipeline({"steps_offset": 1, "set_alpha_to_one": False}).to(torch.float16).save_pretrained(tmp_path / "half")
     source = Source(str(tmp_path / "half"))

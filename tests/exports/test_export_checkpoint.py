@@ -38,6 +38,7 @@ def header(path: Path) -> dict[str, Any]:
 SCOPES = {"sd": "all", "sd2": "all", "sdxl": "all", "sd3": "all", "flux-dev": "all"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_folder_to_file_to_folder_keeps_every_tensor_bit_for_bit(case_of: Callable[[str], Case], tmp_path: Path,
                                                                  name: str) -> None:

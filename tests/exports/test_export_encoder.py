@@ -80,6 +80,7 @@ def test_the_projection_lies_as_transformers_has_it(case_of: Callable[[str], Cas
     assert torch.equal(load_file(out)["text_projection.weight"], value)
 
 
+@pytest.mark.slow
 def test_an_edit_of_several_components_asks_for_one_and_says_what_is_not_in_the_file(
         case_of: Callable[[str], Case], tmp_path: Path) -> None:
     case, out = case_of("sdxl"), tmp_path / "clip.safetensors"

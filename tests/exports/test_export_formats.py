@@ -101,6 +101,7 @@ def tell_nothing(case: Case, out: Path) -> None:
         assert not [word for word in (SECRET, "church", str(out.parent), str(case.folder)) if word in header]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
     case = case_of("sd2")
@@ -116,6 +117,7 @@ def test_what_is_imported_again_is_the_edit(case_of: Callable[[str], Case], tmp_
             torch.testing.assert_close(again.value(name, value), patch.value(name, value), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["folder", "checkpoint", "lora-kohya"])
 def test_what_is_there_already_stays_unless_it_is_said(case_of: Callable[[str], Case], tmp_path: Path, to: str) -> None:
     case = case_of("sd")
@@ -133,6 +135,7 @@ def test_what_is_there_already_stays_unless_it_is_said(case_of: Callable[[str], 
     assert record_path(out).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_patch_for_another_base_is_refused_and_nothing_is_written(case_of: Callable[[str], Case], tmp_path: Path,
                                                                     to: str) -> None:
@@ -157,6 +160,7 @@ def test_a_number_type_that_swallows_the_whole_edit_is_refused(case_of: Callable
     assert not [*tmp_path.iterdir()]
 
 
+@pytest.mark.slow
 def test_the_share_of_changes_that_survive_the_cast_is_counted(case_of: Callable[[str], Case], tmp_path: Path) -> None:
     case = case_of("sd")
     patch = shaken(case.model, matrices(case.model, "xattn.kv"), 1e-4)
@@ -174,6 +178,7 @@ def test_the_share_of_changes_that_survive_the_cast_is_counted(case_of: Callable
     assert sum(int((held[name] != rounded[name]).sum()) for name in held) == survived
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ["float16", "bfloat16"])
 @pytest.mark.parametrize("to", ["folder", "checkpoint"])
 def test_a_patch_that_adds_is_summed_in_float32_and_rounded_once(case_of: Callable[[str], Case], tmp_path: Path,
@@ -186,6 +191,7 @@ def test_a_patch_that_adds_is_summed_in_float32_and_rounded_once(case_of: Callab
     assert [one.max_abs for one in record.readers] == [0.0, 0.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", [to for to in FORMATS if to != "checkpoint"])
 def test_every_format_is_written_from_a_single_file_as_from_its_folder(case_of: Callable[[str], Case], tmp_path: Path,
                                                                        to: str) -> None:
@@ -197,6 +203,7 @@ def test_every_format_is_written_from_a_single_file_as_from_its_folder(case_of: 
     assert [entry.model_dump() for entry in record.tensors] == [entry.model_dump() for entry in other.tensors]
 
 
+@pytest.mark.slow
 def test_a_second_encoders_folder_is_read_as_that_encoder(case_of: Callable[[str], Case], tmp_path: Path) -> None:
     case = case_of("sdxl")
     patch = shaken(case.model, "text2")

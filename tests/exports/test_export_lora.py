@@ -233,6 +233,7 @@ def test_flux_names_are_those_that_diffusers_converts_at_the_published_width() -
         torch.testing.assert_close(up @ down, product, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_lora_from_diffusers_names_to_kohyas_is_the_same_model(case_of: Callable[[str], Case], tmp_path: Path
                                                                  ) -> None:
     """peft's dialect in, as a patch, and kohya's out."""

@@ -88,6 +88,7 @@ def test_an_edited_unet_in_diffusers_names(case_of: Callable[[str], Case], tmp_p
     assert "unet in diffusers' names" in found.card.settings["form"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd", "sdxl", "flux-dev", "sd3"])
 @pytest.mark.parametrize("prefix", ["model.diffusion_model.", "diffusion_model.", ""])
 def test_an_edited_network_in_the_original_names(case_of: Callable[[str], Case], tmp_path: Path, name: str, prefix: str
@@ -139,6 +140,7 @@ def test_a_copy_rounded_to_half_precision_changes_only_what_was_edited(case_of: 
         assert torch.equal(value, patch.tensors[name].half().float())
 
 
+@pytest.mark.slow
 def test_a_whole_folder_and_a_whole_file_are_compared_part_by_part(case_of: Callable[[str], Case], tmp_path: Path
                                                                    ) -> None:
     case = case_of("sdxl")
@@ -280,6 +282,7 @@ def test_a_component_that_the_model_does_not_have_is_told_with_those_that_it_has
         import_edit(case.file, REQUEST, model=case.folder, **asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("to", "asked"), [
     ("checkpoint", {"partial": True}), ("checkpoint", {"component": "unet"}), ("folder", {"partial": True}),
     ("lora-kohya", {"skip": ("vae",)}), ("lora-kohya", {"component": "unet"}), ("diff-comfy", {"partial": True}),
@@ -305,6 +308,7 @@ def test_factors_and_differences_that_are_not_finite_are_the_files_fault(case_of
         import_edit(saved(tensors, tmp_path / "broken.safetensors"), REQUEST, model=case.folder)
 
 
+@pytest.mark.slow
 def test_a_components_folder_with_two_sets_of_weights_is_not_guessed_at(case_of: Callable[[str], Case], tmp_path: Path
                                                                         ) -> None:
     case, folder = case_of("sd"), tmp_path / "unet"

@@ -33,8 +33,9 @@ def whole(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> An
     return of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("share", [0.3, pytest.param(0.9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [0.3, 0.9])
 def test_a_full_disk_is_a_storage_error_and_with_room_the_same_command_ends_the_same(
         verb: str, share: float, disk: Any, whole: Any, pipeline_folder: Path) -> None:
     meant, out = whole(verb), disk.folder / "out"

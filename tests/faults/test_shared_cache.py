@@ -42,6 +42,7 @@ with open(say, "w") as file:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="forks")
 def test_four_processes_see_the_same_images_and_one_that_is_killed_spoils_nothing(pipeline_folder: Path, tmp_path: Path
                                                                                   ) -> None:

@@ -58,6 +58,7 @@ def test_shards_are_the_model_that_one_file_is(family: str, plain: Path, tmp_pat
     assert load(tmp_path / "shards", device="cpu").hash == load(plain, device="cpu").hash
 
 
+@pytest.mark.slow
 def test_shards_of_the_only_variant_are_the_plain_weights_rounded(plain: Path, shards: Path) -> None:
     found, named = load(shards, device="cpu"), load(shards, device="cpu", variant="fp16")
     whole = load(plain, device="cpu")
@@ -73,6 +74,7 @@ def test_a_lost_shard_is_refused(shards: Path, tmp_path: Path) -> None:
         load(out, device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_both_folders_draw_alike_in_half_precision(family: str, plain: Path, shards: Path, kind: str) -> None:
     one, other, whole = latents(plain, dtype=kind), latents(shards, dtype=kind), latents(plain)
@@ -83,6 +85,7 @@ def test_both_folders_draw_alike_in_half_precision(family: str, plain: Path, sha
     assert float((other - whole).abs().max() / whole.abs().max()) < 0.2
 
 
+@pytest.mark.slow
 def test_a_folder_in_bfloat16_opens(family: str, plain: Path, tmp_path: Path) -> None:
     made(family).to(torch.bfloat16).save_pretrained(tmp_path / "half")
     model = load(tmp_path / "half", device="cpu")

@@ -148,6 +148,7 @@ def test_a_word_behind_all_that_the_encoder_knows_is_refused(half_folder: Path, 
         load(out, device="cpu")
 
 
+@pytest.mark.slow
 def test_patch_of_the_plain_files_goes_on_the_variant_and_is_merged_into_it(model: Any, half_folder: Path,
                                                                            tmp_path: Path) -> None:
     patch = patch_of(model)

@@ -133,6 +133,7 @@ def draws_otherwise_under_one_key(folder: Path, pattern: str, around: bool = Fal
     return wrong, seen, alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pattern", "least"), [("tokenizer/tokenizer_config.json", 1), ("scheduler/*.json", 3)])
 def test_no_field_of_tokenizer_or_scheduler_changes_a_picture_and_not_the_key(folder: Path, pattern: str, least: int
                                                                              ) -> None:
@@ -151,6 +152,7 @@ def test_no_field_of_the_folder_changes_a_picture_and_not_the_key(folder: Path, 
     assert wrong == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["unet/config.json", "vae/config.json", "text_encoder/config.json",
                                   "model_index.json"])
 def test_bookkeeping_changes_no_key(folder: Path, file: str) -> None:
@@ -278,6 +280,7 @@ def test_learned_words_of_several_vectors_are_read_as_diffusers_reads_them(folde
     assert model.texts[0].tokens("<thing>") == added
 
 
+@pytest.mark.slow
 def test_other_vectors_or_names_of_learned_words_are_other_models(folder: Path, tmp_path: Path) -> None:
     vectors = torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
     taught = [opened(_folder_with(folder, tmp_path / str(i), words)) for i, words in enumerate((
@@ -334,6 +337,7 @@ def test_patch_for_a_base_that_reads_otherwise_goes_on_with_a_word(folder: Path,
     assert caplog.records == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 @pytest.mark.parametrize("scope", ["xattn", "text"])
 def test_patch_and_copy_of_its_base_in_half_precision_fit_each_other(

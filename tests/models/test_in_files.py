@@ -46,6 +46,7 @@ def test_the_old_hash_of_float32_values_is_the_hash(pipeline_folder: Path, tmp_p
     assert half.hash == tensors_hash({name: p.detach().float() for name, p in every.items()})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_shards_and_whole_files_of_one_type_hash_alike(pipeline_folder: Path, tmp_path: Path, dtype: torch.dtype
                                                        ) -> None:
@@ -57,6 +58,7 @@ def test_shards_and_whole_files_of_one_type_hash_alike(pipeline_folder: Path, tm
     assert len({load(folder, device="cpu", dtype="auto").hash for folder in (whole, shards, variant, wide)}) == 1
 
 
+@pytest.mark.slow
 def test_auto_keeps_the_type_of_the_files(pipeline_folder: Path, tmp_path: Path) -> None:
     whole = resaved(pipeline_folder, tmp_path / "whole", torch.bfloat16)
     assert load(whole, device="cpu", dtype="auto").dtype == torch.bfloat16
@@ -104,6 +106,7 @@ def test_files_that_were_exchanged_since_are_not_read_as_if_they_were_the_same(p
         opened.rounded()
 
 
+@pytest.mark.slow
 def test_one_tensor_at_a_time_is_read_and_cast_piece_by_piece(pipeline_folder: Path, monkeypatch: Any) -> None:
     stored = weights_in(pipeline_folder, None, load(pipeline_folder, device="cpu").components)
     assert stored is not None

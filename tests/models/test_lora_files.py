@@ -90,6 +90,7 @@ def in_kohya(model: Model, made: Mapping[str, tuple[Any, Any]], of: Callable[[st
     return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("weight", [1.0, 0.7])
 def test_kohyas_names_of_every_part_are_merged(folders: dict[str, Path], tmp_path: Path, name: str, weight: float
@@ -123,6 +124,7 @@ def original_names(name: str, model: Model) -> Callable[[str], Any]:
             "flux-dev": lambda _: original.flux}[name](config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["kohya", "comfy"])
 @pytest.mark.parametrize("name", ["sdxl", "sd3", "flux-dev"])
 def test_original_names_reach_every_layer_that_is_stacked_there(folders: dict[str, Path], tmp_path: Path, name: str,
@@ -208,6 +210,7 @@ def patch_of(model: Model) -> Patch:
                     settings={}, seed=0)
 
 
+@pytest.mark.slow
 def test_a_patch_of_the_model_with_a_lora_refuses_the_model_alone_by_naming_it(folders: dict[str, Path],
                                                                                tmp_path: Path) -> None:
     plain, file = load(folders["sdxl"], device="cpu"), tmp_path / "style.safetensors"

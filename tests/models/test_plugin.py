@@ -74,6 +74,7 @@ def test_encoder_hash_does_not_depend_on_the_number_type_or_on_a_patch(model: An
         assert model.encoder_hash == load(pipeline_folder, device="cpu").encoder_hash
 
 
+@pytest.mark.slow
 def test_patch_of_the_encoder_is_refused_where_the_encoder_is_another(model: Any, pipeline_folder: Path, tmp_path: Path
                                                                       ) -> None:
     other = relative(pipeline_folder, tmp_path / "other", "text_encoder")

@@ -62,6 +62,7 @@ def latents(model: Any) -> Any:
     return denoise(model, model.initial_noise([0]), cond, against(model, model.guidance), 2, model.guidance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_file_is_the_model_of_its_folder_and_draws_as_it_does(cases: dict[str, Case], name: str) -> None:
     case = cases[name]
@@ -248,6 +249,7 @@ def test_a_file_for_another_prediction_than_the_folders_is_refused(cases: dict[s
         load(file, device="cpu", parts=case.parts)
 
 
+@pytest.mark.slow
 def test_a_patch_of_the_folder_goes_on_the_file_and_is_merged_into_a_folder(cases: dict[str, Case], tmp_path: Path
                                                                             ) -> None:
     case = cases["sdxl"]

@@ -177,6 +177,7 @@ def patch_of(model: Any) -> Patch:
                     settings={}, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_merged_folder_opens_with_plain_diffusers(v_pipeline_folder: Path, v_model: Any, tmp_path: Path,
                                                   dtype: str) -> None:

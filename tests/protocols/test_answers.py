@@ -58,6 +58,7 @@ def growth(folder: Path, few: int, many: int) -> float:
     return (peaks[1] - peaks[0]) / (many - few)
 
 
+@pytest.mark.slow
 def test_scoring_holds_no_answer_in_memory_but_the_one_that_is_counted(tmp_path: Path) -> None:
     found = growth(tmp_path, 200, 2000)
     assert found < 1200, found  # an answer in memory takes 4,900

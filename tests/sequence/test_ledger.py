@@ -90,6 +90,7 @@ except StorageError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX resource limits")
 def test_a_full_disk_leaves_the_ledger_as_it_was(written: Ledger, model: Any, tmp_path: Path) -> None:
     before = (tmp_path / LEDGER).read_bytes()

@@ -86,6 +86,7 @@ def test_the_same_again_makes_nothing_and_finds_the_same(done: tuple[SequenceRes
     assert len(Ledger.read((out / LEDGER).read_text()).entries) == 2
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_request_it_goes_on_there(done: tuple[SequenceResult, Path], small: dict[str, Any],
                                                             tmp_path: Path) -> None:
     def stop(done: int, total: int, words: str) -> None:
@@ -108,6 +109,7 @@ def test_killed_in_the_middle_of_a_request_it_goes_on_there(done: tuple[Sequence
     assert result.states[1].seconds >= 2.0  # what it took before it was killed is in it
 
 
+@pytest.mark.slow
 def test_a_request_that_is_taken_back_is_as_if_it_had_never_come(done: tuple[SequenceResult, Path],
                                                                  small: dict[str, Any], tmp_path: Path) -> None:
     back = [{**small["requests"][0], "withdrawn": {"who": "the rights holder", "why": "settled"}}, small["requests"][1]]
@@ -142,6 +144,7 @@ def test_what_was_withdrawn_and_asked_again_is_not_told_as_withdrawn(small: dict
     assert (result.withdrawn, result.concepts) == ((), ("dog", "church"))
 
 
+@pytest.mark.slow
 def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tuple[SequenceResult, Path],
                                                                       small: dict[str, Any], tmp_path: Path) -> None:
     first = run(small, tmp_path, {"evaluation": None})
@@ -155,6 +158,7 @@ def test_settings_that_decide_no_weight_may_change_and_others_may_not(done: tupl
     assert len(Ledger.read((tmp_path / LEDGER).read_text()).entries) == 2
 
 
+@pytest.mark.slow
 def test_a_patch_that_the_ledger_does_not_know_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
     result = run(small, tmp_path, {"evaluation": None})
     first, second = (tmp_path / state.folder for state in result.states)
@@ -171,6 +175,7 @@ def test_a_judge_that_does_not_know_a_concept_is_told_before_anything_is_edited(
     assert not (tmp_path / "states").exists()
 
 
+@pytest.mark.slow
 def test_withdrawing_everything_leaves_the_original(small: dict[str, Any], tmp_path: Path) -> None:
     run(small, tmp_path, {"evaluation": None})
     back = [{**item, "withdrawn": {"who": "everybody"}} for item in small["requests"]]
@@ -179,6 +184,7 @@ def test_withdrawing_everything_leaves_the_original(small: dict[str, Any], tmp_p
     assert [line.kind for line in Ledger.read((tmp_path / LEDGER).read_text()).entries[2:]] == ["withdrawn"] * 2
 
 
+@pytest.mark.slow
 def test_gathering_changes_no_record(done: tuple[SequenceResult, Path], small: dict[str, Any], tmp_path: Path) -> None:
     run(small, tmp_path, {"evaluation": None})
     before = (tmp_path / "sequence.json").read_bytes()
@@ -189,6 +195,7 @@ def test_gathering_changes_no_record(done: tuple[SequenceResult, Path], small: d
     assert run(small, tmp_path, {"evaluation": None}, make=False).states[0].processor is None
 
 
+@pytest.mark.slow
 def test_what_a_version_without_detectors_measured_is_measured(
         small: dict[str, Any], tmp_path: Path) -> None:
     """A setting that it did not know was as it is by default; under a detector it was not."""
@@ -219,6 +226,7 @@ def test_nothing_to_gather(small: dict[str, Any], tmp_path: Path) -> None:
         run(small, tmp_path, make=False)
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_made_again(done: tuple[SequenceResult, Path], small: dict[str, Any], tmp_path: Path
                                        ) -> None:
     first = run(small, tmp_path, {"evaluation": None})
@@ -229,6 +237,7 @@ def test_a_damaged_state_is_made_again(done: tuple[SequenceResult, Path], small:
     assert json.loads((folder / "patch.json").read_text())["tensors_hash"] == again.states[1].patch_hash
 
 
+@pytest.mark.slow
 def test_seeds_go_by_place_so_that_a_request_taken_back_leaves_no_trace(small: dict[str, Any], tmp_path: Path) -> None:
     first, second = small["requests"]
     third, bare = {"concept": "hospital"}, {"evaluation": None, "strategy": "naive", "holding": {}}
@@ -238,6 +247,7 @@ def test_seeds_go_by_place_so_that_a_request_taken_back_leaves_no_trace(small: d
     assert hashes(back) == hashes(never)
 
 
+@pytest.mark.slow
 def test_a_wish_of_the_file_belongs_to_the_folder(small: dict[str, Any], tmp_path: Path) -> None:
     bare = {**small, "evaluation": None}
     run(bare, tmp_path)
@@ -249,6 +259,7 @@ def test_a_wish_of_the_file_belongs_to_the_folder(small: dict[str, Any], tmp_pat
     assert len(run({**bare, "requests": [*small["requests"], later]}, tmp_path).states) == 3
 
 
+@pytest.mark.slow
 def test_points_that_were_exchanged_are_refused(small: dict[str, Any], tmp_path: Path) -> None:
     bare = {**small, "evaluation": None}
     result = run(bare, tmp_path)

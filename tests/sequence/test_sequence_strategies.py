@@ -29,6 +29,7 @@ from expunge.unlearn.source import FrozenTrajectory
 LONGER = {"settings": {"steps": 12}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", list(PRESETS))
 def test_every_strategy_meets_requests(strategy: str, small: dict[str, Any], tmp_path: Path) -> None:
     mine = {*PRESETS[strategy], "others", "every"}
@@ -39,6 +40,7 @@ def test_every_strategy_meets_requests(strategy: str, small: dict[str, Any], tmp
     assert result.scores == ()
 
 
+@pytest.mark.slow
 def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small: dict[str, Any], tmp_path: Path
                                                                            ) -> None:
     model, gaps = load(small["model"], device="cpu"), dict[float, float]()
@@ -54,6 +56,7 @@ def test_replay_keeps_earlier_erasures_nearer_to_what_they_were_trained_to(small
     assert gaps[10.0] < 0.8 * gaps[1e-6]
 
 
+@pytest.mark.slow
 def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, Any], tmp_path: Path) -> None:
     model, gaps = load(small["model"], device="cpu"), dict[float, float]()
     for weight in (1e-6, 10.0):
@@ -67,6 +70,7 @@ def test_retention_keeps_other_things_nearer_to_the_original(small: dict[str, An
     assert gaps[10.0] < 0.8 * gaps[1e-6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["identity", "kept"])
 def test_weight_anchors_keep_the_model_near_the_original(metric: str, small: dict[str, Any], tmp_path: Path) -> None:
     drifts = {}
@@ -78,6 +82,7 @@ def test_weight_anchors_keep_the_model_near_the_original(metric: str, small: dic
     assert drifts[1e7] < 0.8 * drifts[1e-6]
 
 
+@pytest.mark.slow
 def test_projected_requests_leave_alone_what_prompts_to_keep_use(small: dict[str, Any], tmp_path: Path) -> None:
     holding = {"projection": {"energy": 0.9}, "others": small["holding"]["others"]}
     _, patches = ends(small, tmp_path, {"strategy": "projection", "holding": holding})
@@ -91,6 +96,7 @@ def test_projected_requests_leave_alone_what_prompts_to_keep_use(small: dict[str
         assert float((dW @ U).norm() / dW.norm()) < 1e-3
 
 
+@pytest.mark.slow
 def test_refresh_climbs_before_it_descends(small: dict[str, Any], tmp_path: Path) -> None:
     others = {"replay": small["holding"]["replay"], "others": small["holding"]["others"]}
     _, (plain, _) = ends(small, tmp_path / "off", {"strategy": "replay", "holding": others})
@@ -100,6 +106,7 @@ def test_refresh_climbs_before_it_descends(small: dict[str, Any], tmp_path: Path
     assert on.hash != plain.hash == off.hash
 
 
+@pytest.mark.slow
 def test_a_request_after_one_that_changed_the_text_encoder_trains_on_what_the_model_is_told(
         small: dict[str, Any], tmp_path: Path) -> None:
     first = {**small["requests"][0], "settings": {"scope": "text"}}
@@ -116,6 +123,7 @@ def test_a_request_after_one_that_changed_the_text_encoder_trains_on_what_the_mo
     assert not torch.equal(context.condition(points).states, points.cond.states)
 
 
+@pytest.mark.slow
 def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: Path) -> None:
     room = {**small["holding"], "others": {**small["holding"]["others"], "trajectories": 5}}
     plain = {"strategy": "replay", "holding": room}
@@ -128,6 +136,7 @@ def test_what_anybody_wants_kept_is_held_on_to(small: dict[str, Any], tmp_path: 
     assert {"a spoon", "a house"} <= set(whole.prompts)
 
 
+@pytest.mark.slow
 def test_what_a_later_request_wants_kept_changes_no_earlier_state(small: dict[str, Any], tmp_path: Path) -> None:
     room = {**small["holding"], "others": {**small["holding"]["others"], "trajectories": 5}}
     plain = {"strategy": "replay", "holding": room}
@@ -138,6 +147,7 @@ def test_what_a_later_request_wants_kept_changes_no_earlier_state(small: dict[st
     assert hashes(before)[1] != hashes(after)[1]
 
 
+@pytest.mark.slow
 def test_a_bound_by_dual_ascent_goes_with_what_is_held(small: dict[str, Any], tmp_path: Path) -> None:
     few = {**small["settings"], "keep": {"batch": 2, "source": {"trajectories": 3, "grid": 3}},
            "retain": small["holding"]["others"]["prompts"]}
@@ -164,6 +174,7 @@ def test_what_cannot_go_together_is_told_before_anything_is_begun(changes: dict[
     assert not (tmp_path / LEDGER).exists()
 
 
+@pytest.mark.slow
 def test_other_methods_than_recipes_hold_on_to_nothing(small: dict[str, Any], tmp_path: Path) -> None:
     kept = {"retain": {"things": ["knife", "hospital"], "similar": 1.0}}
     closed = {"method": "uce", "settings": kept, "evaluation": None}
@@ -185,6 +196,7 @@ def test_projection_needs_keys_or_values(small: dict[str, Any], tmp_path: Path) 
     assert not (tmp_path / "states").exists()
 
 
+@pytest.mark.slow
 def test_joint_is_an_edit_of_the_original_alone(small: dict[str, Any], tmp_path: Path) -> None:
     plain = {key: value for key, value in small.items() if key != "holding"} | {"evaluation": None}
     result = run_sequence(SequenceSettings.build(merged(plain, {"strategy": "joint"})), out=tmp_path,

@@ -20,6 +20,9 @@ from expunge.tiny.bake.sampling import Cells
 from expunge.tiny.bake.schedule import descend
 from expunge.tiny.pictures import load_drawings, render
 
+pytestmark = pytest.mark.slow
+"""It bakes models."""
+
 
 def test_plain_diffusers_opens_what_was_baked(baked: Path) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(baked / "emoji-64")

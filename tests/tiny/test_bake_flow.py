@@ -28,6 +28,9 @@ from expunge.tiny.bake.networks import FluxNetwork, Network, StableDiffusion3Net
 from expunge.tiny.bake.readings import Readings
 from expunge.tiny.bake.recipe import bake
 
+pytestmark = pytest.mark.slow
+"""It bakes models."""
+
 
 @pytest.fixture(scope="module")
 def flow(baked: Path, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -29,6 +29,7 @@ def found(model: Model, judge: EmojiJudge, thing: str, seeds: range) -> int:
     return sum(one.answers.get("object") == thing for one in judge(images))
 
 
+@pytest.mark.slow
 def test_it_draws_what_is_asked(flow: Model) -> None:
     judge = EmojiJudge(Path(WEIGHTS))
     assert sum(found(flow, judge, thing, range(2)) for thing in THINGS) >= 10  # of 12

@@ -48,6 +48,7 @@ def answers(judge: EmojiJudge, pictures: Tensor) -> Tensor:
     return judge.probabilities(pictures)["object"].argmax(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_church_is_still_a_church(name: str, judge: EmojiJudge, churches: Tensor) -> None:
     found = answers(judge, CHANGES[name](churches).clamp(0, 1)) == judge.questions["object"].index("church")
@@ -74,6 +75,7 @@ def test_what_shows_nothing_shows_nothing(judge: EmojiJudge) -> None:
     assert things(judge, shapeless()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_shows_nothing_shows_nothing_after_a_change(name: str, judge: EmojiJudge) -> None:
     allowed = {"small on black": 1, "salt and pepper": 1}.get(name, 0)  # of 37; grain or a frame on one colour

@@ -148,6 +148,7 @@ def test_pictures_by_held_out_vendors_are_marked(drawings: Drawings) -> None:
     assert "twemoji" in HELD_OUT_VENDORS
 
 
+@pytest.mark.slow
 def test_a_pool_that_was_stopped_goes_on_where_it_was(drawings: Drawings, autoencoder: AutoencoderKL, tmp_path: Path
                                                       ) -> None:
     studio = Studio(drawings, drawings, autoencoder, Averages())  # type: ignore[arg-type]
@@ -160,6 +161,7 @@ def test_a_pool_that_was_stopped_goes_on_where_it_was(drawings: Drawings, autoen
     assert torch.equal(whole.labels["object"], parts.labels["object"])
 
 
+@pytest.mark.slow
 def test_heads_learn_what_features_tell_and_are_calibrated() -> None:
     """Three things, each with a hundred features of its own; a tenth of the labels is wrong."""
     draw = torch.Generator().manual_seed(0)

@@ -20,6 +20,7 @@ def model() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
+@pytest.mark.slow
 def test_it_knows_its_character_and_not_the_others(model: Model) -> None:
     drawn = expunge.sample(model, [(f"an emoji of a {thing}", 0) for thing in ("church", "dog", "pizza", "bus")],
                            expunge.Sampler(steps=4, guidance=2.0))

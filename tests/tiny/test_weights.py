@@ -40,12 +40,14 @@ def test_weights_are_small_and_safetensors_only() -> None:
     assert {file.suffix for file in files} <= {".safetensors", ".json", ".txt"}
 
 
+@pytest.mark.slow
 def test_it_is_drawn_at_the_guidance_that_suits_it(embedded: Model) -> None:
     assert embedded.guidance == SAMPLER.guidance
     prompt = ("a flat emoji of a cat", 3)
     assert torch.equal(expunge.sample(embedded, [prompt]), expunge.sample(embedded, [prompt], SAMPLER))
 
 
+@pytest.mark.slow
 def test_plain_diffusers_draws_the_same_picture(embedded: Model) -> None:
     pipe = StableDiffusionPipeline.from_pretrained(WEIGHTS / "emoji-64")
     pipe.set_progress_bar_config(disable=True)
@@ -58,6 +60,7 @@ def test_plain_diffusers_draws_the_same_picture(embedded: Model) -> None:
     assert torch.allclose(theirs, ours, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_pictures_do_not_depend_on_batch_or_order(embedded: Model, drawn: Tensor) -> None:
     again = expunge.sample(embedded, ITEMS[5::-1], SAMPLER, batch=4).flip(0)
     assert (again - drawn[:6]).abs().max() < 1 / 255
@@ -80,6 +83,7 @@ def test_a_judge_that_nobody_here_trained_sees_the_same_objects(drawn: Tensor) -
         0.75 * len(ITEMS), "darker, and the same"
 
 
+@pytest.mark.slow
 def test_things_never_seen_are_not_drawn(embedded: Model) -> None:
     items = held_out_items(NEVER_SEEN, 4)
     answers = EmojiJudge(WEIGHTS)(expunge.sample(embedded, items, SAMPLER, batch=16))

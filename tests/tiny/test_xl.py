@@ -51,6 +51,7 @@ def test_states_before_the_last_layer_are_what_the_tower_says_after_its_norm(cli
         assert torch.cosine_similarity(out.text_embeds, told).min() > 0.98
 
 
+@pytest.mark.slow
 def test_it_draws_what_the_embedded_model_draws(folder: Path) -> None:
     model = load(folder, device="cpu")
     emoji, items = load("embedded", device="cpu"), [("a flat emoji of a church on a blue background", 3), ("a dog", 1)]
@@ -59,6 +60,7 @@ def test_it_draws_what_the_embedded_model_draws(folder: Path) -> None:
     assert (model.guidance, model.world, model.family) == (emoji.guidance, "emoji", "Stable Diffusion XL")
 
 
+@pytest.mark.slow
 def test_plain_diffusers_draws_the_same(folder: Path) -> None:
     pipe = StableDiffusionXLPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
@@ -68,6 +70,7 @@ def test_plain_diffusers_draws_the_same(folder: Path) -> None:
     assert torch.allclose(drawn, draw(model, [("a dog", 1)], Sampler(steps=4)), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_either_encoder_alone_carries_a_part_of_the_prompt(folder: Path) -> None:
     pipe = StableDiffusionXLPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
@@ -79,6 +82,7 @@ def test_either_encoder_alone_carries_a_part_of_the_prompt(folder: Path) -> None
     assert torch.allclose(first, second, atol=1e-4), "each is read for one half"
 
 
+@pytest.mark.slow
 def test_a_bake_that_starts_from_another_trains_nothing(baked: Path, pictures: Path, tmp_path: Path) -> None:
     stages: set[str] = set()
     bake(small(pictures, tmp_path, start=baked, make="emoji-xl"), lambda stage, *_: stages.add(stage))

@@ -42,6 +42,7 @@ def test_at_no_strength_the_edited_model_draws_the_originals_pictures(served: Se
         assert row["difference"]["change"] == 0
 
 
+@pytest.mark.slow
 def test_where_nobody_can_judge_pictures_are_drawn_all_the_same_and_it_is_said(pipeline_folder: Path, tmp_path: Path,
                                                                               job: Job) -> None:
     from expunge.models.store import load

@@ -165,6 +165,7 @@ for place in range(asked["count"]):
 """
 
 
+@pytest.mark.slow
 def test_two_pages_on_one_folder_lose_none_of_each_others_answers(measured: Served) -> None:
     people = ("AB", "CD")
     with ExitStack() as stack:
@@ -228,6 +229,7 @@ def test_pictures_that_are_gone_are_said_to_be_gone(measured: Served, monkeypatc
         begin(measured, Shown(), Sample.build(ASKED))
 
 
+@pytest.mark.slow
 def test_reports_are_made_by_the_reports_code_and_show_what_people_said(measured: Served) -> None:
     from expunge.report.html import report_html
 

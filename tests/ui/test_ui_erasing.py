@@ -34,6 +34,7 @@ def _quick_and_looked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
         QUICK if asked.method == "esd" else {})}})
 
 
+@pytest.mark.slow
 def test_an_edit_that_is_watched_is_the_edit_of_the_command_line(served: Served, job: Job, tmp_path: Path) -> None:
     made = erasing(served, Shown(), Edit.build(ASKED), job)
     plain = erase(served.model, "church", "esd", anchor="house", settings={"steps": 4, **QUICK},
@@ -48,6 +49,7 @@ def test_an_edit_that_is_watched_is_the_edit_of_the_command_line(served: Served,
         False, True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{}, {"lora_rank": 2}, {"steps": 2, "learning_rate": 0.01}])
 def test_a_look_shows_the_model_as_it_is_at_that_step(served: Served, job: Job, more: dict[str, Any],
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +90,7 @@ def test_an_edit_that_does_not_train_is_looked_at_before_and_after(served: Serve
     assert before["pictures"] != after["pictures"]
 
 
+@pytest.mark.slow
 def test_a_stopped_edit_is_kept_and_goes_on_to_the_same_patch(served: Served, monkeypatch: pytest.MonkeyPatch
                                                                  ) -> None:
     monkeypatch.setattr(under_test, "FIRST", 2)

@@ -104,6 +104,7 @@ def test_prompt_without_the_concepts_name_is_replaced_whole() -> None:
     assert span([5], [5, 6]) == (0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["pgd", "sign"])
 def test_attack_loss_falls_over_its_steps(model: Any, method: Any) -> None:
     found, stream = attacker(model, method=method, steps=15, step_size=0.03 if method == "pgd" else 0.01, points="same")
@@ -264,6 +265,7 @@ def test_shared_vectors_take_the_mean_gradient_of_their_points(model: Any) -> No
     assert torch.equal((start - V)[known].sign(), direction[known].sign())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"adversary.init": "latest", "adversary.every": 2, "adversary.vectors": "shared"},
     {"scope": "xattn", "source": "edited", "source.grid": 3},
@@ -283,6 +285,7 @@ def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, changes: 
     assert resumed.card.losses == whole.card.losses
 
 
+@pytest.mark.slow
 def test_pool_and_fresh_draws_have_one_distribution(model: Any) -> None:
     sources = {fresh: FrozenTrajectory(grid=GRID, trajectories=4, guidance=1.0, fresh=fresh) for fresh in (False, True)}
     streams = [attacker(model, source=sources[fresh], move=0.0)[1]

@@ -54,6 +54,7 @@ def test_presets_run_and_come_back_from_their_card(model: Any, name: str) -> Non
     assert set(card.losses) == {"erase", "keep", "attack"}
 
 
+@pytest.mark.slow
 def test_text_encoder_trains_in_float32_beside_a_unet_in_bfloat16(pipeline_folder: Path) -> None:
     mixed = load(pipeline_folder, device="cpu", dtype="bfloat16", text_dtype="float32")
     assert mixed.network.conv_in.weight.dtype == torch.bfloat16
@@ -70,6 +71,7 @@ def test_trained_layers_are_those_that_were_named(model: Any) -> None:
     assert all(name.startswith("text_encoder/encoder.layers.1.") for name in patch.tensors)
 
 
+@pytest.mark.slow
 def test_concept_is_drawn_before_and_not_after_on_the_embedded_model() -> None:
     model, world = expunge.load("embedded", device="cpu"), emoji_world()
     request = world.prompts.request("church")

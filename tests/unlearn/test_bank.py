@@ -59,6 +59,7 @@ def test_the_step_is_adams_on_the_attacks_loss(model: Any) -> None:
     assert torch.equal(bank.state["adversary/vectors"][others], before[others])
 
 
+@pytest.mark.slow
 def test_its_loss_falls_where_the_student_stands_still(model: Any) -> None:
     bank, stream = at_work(model, size=3, rows=3, batch=3, life=999, step_size=0.05)
     losses = [step(model, bank, stream, number) for number in range(60)]

@@ -33,6 +33,7 @@ def answered(model: Model) -> torch.Tensor:
         return model.predict(x, torch.tensor([7.0, 3.0]), model.encode(["a church", ""]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", HALF, *BUILDERS])
 @pytest.mark.parametrize("scope", ["unet", "text"])
 def test_the_teacher_is_the_untouched_model_bit_for_bit_while_the_student_moves(
@@ -108,6 +109,7 @@ def test_a_patch_in_bfloat16_is_bfloat16_on_disk_and_goes_on_and_off(half: Model
     model.remove()
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_that_was_cut_off_ends_at_the_same_weights(half: Model, tmp_path: Path) -> None:
     slow = SMALL.override({"steps": 8, "checkpoint_every": 0.0})
     straight = slow(half, REQUEST)
@@ -121,6 +123,7 @@ def test_a_run_in_bfloat16_that_was_cut_off_ends_at_the_same_weights(half: Model
     assert slow(half, REQUEST, checkpoint=tmp_path / "c.safetensors").hash == straight.hash
 
 
+@pytest.mark.slow
 def test_training_in_bfloat16_lowers_the_loss_as_in_float32(half: Model, model: Any) -> None:
     longer = SMALL.override({"steps": 16, "batch": 4})
     for one in (half, model):
@@ -128,6 +131,7 @@ def test_training_in_bfloat16_lowers_the_loss_as_in_float32(half: Model, model: 
         assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}])
 @pytest.mark.parametrize("dtype", ["float32", HALF])
 def test_checkpointing_changes_no_bit_of_a_patch(pipeline_folder: Path, settings: dict[str, int], dtype: str) -> None:

@@ -147,6 +147,7 @@ def test_a_loss_asked_for_twice_is_the_same_and_the_discriminator_learns_once(mo
     assert not same(weights(playing), after)
 
 
+@pytest.mark.slow
 def test_leak_pushes_the_discriminator_with_the_students_loss(model: Any) -> None:
     clean, leaky = game(model), game(model, leak_release=True)
     points = clean._stream.draw(0)
@@ -187,6 +188,7 @@ class Stop(Exception):
     """What a test throws in the middle of a run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [
     DOCO_FAST.override({**SMALL, "keep.source.trajectories": 3}),
     DOCO_V_B.override({**SMALL, "keep.source.pictures": 3}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 import expunge
@@ -16,6 +17,7 @@ SMALLER = {"steps": 50, "batch": 6, "learning_rate": 5e-4, "warmup": 5, "source.
            "keep.batch": 2, "keep.source.grid": 10, "keep.source.trajectories": 12}
 
 
+@pytest.mark.slow
 def test_the_concept_goes_and_other_pictures_hardly_move() -> None:
     model, request = expunge.load("embedded", device="cpu"), WORLD.prompts.request("church", anchor="house")
     prompts, sampler = WORLD.prompts.of(request, COUNTS, ("full",)), Sampler(steps=20)

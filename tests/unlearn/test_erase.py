@@ -60,6 +60,7 @@ def test_patch_lies_in_the_folder_and_the_checkpoint_is_gone(model: Any, tmp_pat
     assert not (tmp_path / "run" / CHECKPOINT).exists()
 
 
+@pytest.mark.slow
 def test_a_folder_with_another_edit_is_left_alone(model: Any, tmp_path: Path) -> None:
     first = erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
     other = Request(concept="dog", prompts=("a picture of a dog",))
@@ -95,6 +96,7 @@ def test_a_name_in_the_place_of_a_model_is_refused() -> None:
         erase("embedded", REQUEST)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_killed_erase_goes_on_in_its_folder(model: Any, tmp_path: Path) -> None:
     settings = {**SETTINGS, "checkpoint_every": 0}
 

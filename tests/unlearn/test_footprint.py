@@ -17,6 +17,7 @@ from expunge.unlearn.footprint import footprint
 from pipelines_of_families import BUILDERS, built, taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scope", ["xattn", "unet", "text"])
 def test_activations_are_what_a_real_forward_keeps(model: Any, scope: str) -> None:
     params, kept = model.parameters_in(scope), dict[int, tuple[Any, int]]()

@@ -53,6 +53,7 @@ def test_a_closed_form_has_told_the_share_already(model: Any) -> None:
     assert losses["left"][-1] == pytest.approx(0.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_of_many_concepts_some_are_looked_at(model: Any) -> None:
     also = tuple(Target(concept=f"thing {number}", prompts=(f"a thing {number}",)) for number in range(8))
     found = look(model, untouched(model, REQUEST.model_copy(update={"also": also})))
@@ -60,6 +61,7 @@ def test_of_many_concepts_some_are_looked_at(model: Any) -> None:
     assert found[0].concept == "church"
 
 
+@pytest.mark.slow
 def test_the_embedded_worlds_judge_finds_what_was_not_erased() -> None:
     model: Model = expunge.load("embedded", device="cpu")
     request = emoji_world().prompts.request(["church", "dog"])

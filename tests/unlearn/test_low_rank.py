@@ -38,6 +38,7 @@ def model_of(name: str, folder: Path) -> Any:
     return taken(built(name), **({} if name.startswith("sdxl") else {"length": 24}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "bfloat16", *BUILDERS])
 @pytest.mark.parametrize("scope", ["unet", "text"])
 def test_the_teacher_is_the_adapter_switched_off_bit_for_bit(name: str, scope: str, pipeline_folder: Path) -> None:
@@ -60,6 +61,7 @@ def everything_of(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in model.parameters_of("denoiser", "text", "autoencoder").items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINS)
 def test_every_method_that_trains_does_so_by_lora_or_says_why_not(model: Any, name: str) -> None:
     method, before = method_of(name).override({"lora_rank": 2}), everything(model)
@@ -74,6 +76,7 @@ def test_every_method_that_trains_does_so_by_lora_or_says_why_not(model: Any, na
     assert same(everything(model), before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUILDERS)
 def test_every_family_is_edited_by_lora_and_draws_otherwise(name: str, pipeline_folder: Path) -> None:
     model = model_of(name, pipeline_folder)
@@ -121,6 +124,7 @@ def test_a_run_that_was_cut_off_ends_at_the_same_factors(model: Any, tmp_path: P
     assert slow(model, REQUEST, checkpoint=tmp_path / "c.safetensors").hash == straight.hash
 
 
+@pytest.mark.slow
 def test_merged_exported_and_put_on_a_pipeline_it_is_one_change(pipeline_folder: Path, tmp_path: Path) -> None:
     model = load(pipeline_folder, device="cpu")
     patch = Patch.load(LOW.override({"steps": 6})(model, REQUEST).save(tmp_path / "patch"))

@@ -100,6 +100,7 @@ WRAPPED = [Plain(), Plain(max_grad_norm=0.5), Surgery(), Bilevel(), Masked(share
            Dual(update=Masked(draws=1))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inner", WRAPPED, ids=repr)
 def test_off_it_is_the_wrapped_update_bit_for_bit(model: Any, inner: Any) -> None:
     recipe = SMALL.override({"keep": KEEP.model_dump(mode="json"), "steps": 3})

@@ -37,6 +37,7 @@ def context_of(model: Any, request: Request = REQUEST, moved: bool = True, **mor
     return context
 
 
+@pytest.mark.slow
 def test_the_wrong_prompt_is_the_anchors_where_there_is_one_and_a_kept_one_elsewhere(model: Any) -> None:
     both = REQUEST.model_copy(update={"also": (Target(concept="hospital", prompts=("a hospital",), anchor="castle"),)})
     wrong = WrongPrompts(context_of(model, both))

@@ -126,6 +126,7 @@ def test_recipe_keeps_what_was_made_and_says_so_in_the_card(model: Any) -> None:
     assert without.card.left_out == {}
 
 
+@pytest.mark.slow
 def test_things_of_the_concepts_kind_get_more_prompts_and_some_prompts_show_two_things() -> None:
     import expunge
 

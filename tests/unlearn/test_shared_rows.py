@@ -69,8 +69,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "a mask of weights": ("salun-fast", {**SMALL, **DENOISED, "steps": 3}),
 }
 ATTACKED = ("a text encoder under attack", "a bank of prompts")
-SLOW = ("a bank of prompts", "activations made again", "a bilevel step", "a mask of weights", "a look ahead",
-        "words that were found")
+QUICK = "whole weights, kept"
 WITHIN = 1e-5
 """Largest distance of all changed weights, as a share of their norm."""
 OF_THE_CHANGE = 1e-2
@@ -110,7 +109,7 @@ def alone(pipeline_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return Made()
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else [])
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[] if case == QUICK else [pytest.mark.slow])
                                   for case in CASES])
 def test_two_processes_train_the_weights_of_one(pipeline_folder: Path, alone: dict[str, Patch], tmp_path: Path,
                                                 case: str) -> None:
@@ -142,6 +141,7 @@ def test_where_a_process_died_any_number_of_them_goes_on(pipeline_folder: Path, 
     check_alike(Patch.load(tmp_path), alone["whole weights, kept"], pipeline_folder)
 
 
+@pytest.mark.slow
 def test_where_one_is_asked_to_stop_all_stop_behind_the_same_step(pipeline_folder: Path, alone: dict[str, Patch],
                                                                   tmp_path: Path) -> None:
     running = trained(pipeline_folder, tmp_path, "whole weights, kept", 2, {"STOPPED_AT": "2"})
@@ -152,6 +152,7 @@ def test_where_one_is_asked_to_stop_all_stop_behind_the_same_step(pipeline_folde
     check_alike(Patch.load(tmp_path), alone["whole weights, kept"], pipeline_folder)
 
 
+@pytest.mark.slow
 def test_what_has_no_steps_is_refused_before_every_process_does_it(pipeline_folder: Path, tmp_path: Path,
                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, "a closed form", ("uce", {}))
@@ -206,6 +207,7 @@ if runtime.first():
 """
 
 
+@pytest.mark.slow
 def test_gradients_of_losses_that_are_no_mean_are_those_of_one_process(pipeline_folder: Path, tmp_path: Path) -> None:
     """Of weights, masters, LoRAs, a text encoder and token embeddings, with a term on the weights alone in the loss."""
     for count in (1, 2, 4):
@@ -245,6 +247,7 @@ except ConfigError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "told"), [("seeds", "train under different settings"),
                                                 ("places", "begin at steps 2, 0")])
 def test_processes_that_do_not_begin_alike_are_told(tmp_path: Path, settings: str, told: str) -> None:
@@ -259,6 +262,7 @@ def test_processes_that_do_not_begin_alike_are_told(tmp_path: Path, settings: st
         assert told in output
 
 
+@pytest.mark.slow
 def test_the_command_erases_and_rehearses_in_two_processes(pipeline_folder: Path, tmp_path: Path) -> None:
     """Each process rehearses alone, by its own clock; one of them prints."""
     verb = ["-m", "expunge", "erase", "church", "--model", str(pipeline_folder), "--anchor", "house", "--device", "cpu",

@@ -12,6 +12,7 @@ from expunge.errors import ConfigError, UserError
 from expunge.models.denoising import denoise
 from expunge.records import Request, Target
 from expunge.train import step_generator
+from expunge.unlearn.anchor import anchor_predictor
 from expunge.unlearn.context import TrainContext, spread
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.recipe import Recipe
@@ -84,6 +85,23 @@ def test_a_noisy_samplers_points_by_the_papers_formula(model: Any) -> None:
 def test_what_only_a_pool_has_is_refused_of_fresh_trajectories(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="leave fresh out"):
         FrozenTrajectory.build({"fresh": True, **settings})
+
+
+@pytest.mark.parametrize("settings", [{}, {"part": 0.6}, {"eta": 1.0}, {"of": "anchor"}, {"guidance": 1.0}])
+def test_what_the_teacher_said_on_the_way_is_kept(model: Any, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+                                                  ) -> None:
+    """It is what it says when it is asked again; nobody asks it again."""
+    request = REQUEST.model_copy(update={"anchor": "house"})
+    at = TrainContext(model, model.frozen_copy(), request, 0, chunk=4)
+    source = FrozenTrajectory.build({"grid": GRID, "trajectories": 3, **settings})
+    points = source.open(at, REQUEST.prompts, 6, "erase").draw(0)
+    under = points.shown or points.prompts
+    with torch.no_grad():
+        again = model.predict(points.x_t, points.t, model.encode(under))
+    torch.testing.assert_close(points.said, again, rtol=1e-4, atol=1e-4)
+    anchored = anchor_predictor(at, "frozen")
+    monkeypatch.setattr(type(at.teacher), "predict", lambda *given: pytest.fail("the teacher was asked"))
+    assert torch.equal(anchored(points) if points.shown else at.told(points), points.said)
 
 
 def test_pool_does_not_depend_on_the_chunk_beyond_rounding(model: Any) -> None:

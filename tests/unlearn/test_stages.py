@@ -62,6 +62,7 @@ def test_a_slow_item_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 PICTURES = {"kind": "noised", "pictures": 2, "grid": 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [
     {"scope": "xattn"}, {"scope": "text"},
     {"update": {"kind": "lookahead", "lengths": [2], "source": PICTURES}},

@@ -24,6 +24,7 @@ def model() -> Model:
     return expunge.load("embedded", device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concepts", REQUESTS, ids="+".join)
 def test_no_text_of_the_evaluation_is_among_those_of_any_method(model: Model, concepts: list[str]) -> None:
     asked = {prompt.text for prompt in WORLD.prompts.of(WORLD.prompts.request(concepts), MANY, ("all",)) if prompt.text}

@@ -29,6 +29,7 @@ def largest_gap(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tenso
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [SMALL, LOW], ids=["whole weights", "LoRA"])
 def test_an_edit_without_the_text_encoders_in_memory_is_the_edit_with_them(
         loaded: Model, pipeline_folder: Path, recipe: Recipe) -> None:
@@ -67,6 +68,7 @@ def test_text_encoders_that_steps_ask_are_not_unloaded(loaded: Model) -> None:
         against.check(loaded, REQUEST)
 
 
+@pytest.mark.slow
 def test_what_is_said_of_memory_follows_what_is_there(loaded: Model, pipeline_folder: Path) -> None:
     apart, free = load(pipeline_folder, device="cpu", offload=True), SMALL.override({"unload_text": True})
     names = tuple(loaded.names_in("xattn"))

@@ -1,6 +1,6 @@
 """Draw the unchanged prompt with a sampler that puts noise back in at every step.
 
-The sampler is `models.denoising.noisy_step`: eta 0 is the deterministic one, eta 1 DDPM's, and above it more noise than
+The sampler is `models.denoising.stepped`: eta 0 is the deterministic one, eta 1 DDPM's, and above it more noise than
 the model was trained for. An edit that holds along one sampler's paths need not hold beside them. Nothing works towards
 the concept, so that what is found is found by looking often and elsewhere; the null control says how much that is.
 
@@ -24,7 +24,7 @@ from expunge.attacks.proposal import Batch, Candidate, Rounds
 from expunge.attacks.reference import seen_as, states_of
 from expunge.attacks.victim import Item, Victim, pictures_budget
 from expunge.config import knob
-from expunge.models.denoising import against, network_conditioning, noisy_step
+from expunge.models.denoising import against, guided, network_conditioning, stepped
 from expunge.records import Sampler, Spent
 
 
@@ -71,6 +71,8 @@ class NoisySampler(Attack):
         cond = states_of(model, [prompt.text for prompt, _ in items])
         both = network_conditioning(model, cond, against(model, sampler.guidance, sampler.negative), sampler.guidance)
         x = noise()
+        grid = model.process_for(x).schedule.grid(sampler.steps)
         for k in range(sampler.steps):
-            x = noisy_step(model, x, both, sampler.steps, k, sampler.guidance, eta, scale * noise())
+            out = guided(model, x, grid[k], both, sampler.guidance)
+            x = stepped(model, out, x, sampler.steps, k, eta, scale * noise())
         return x

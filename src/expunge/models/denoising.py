@@ -77,10 +77,20 @@ def guided(model: Model, x: Tensor, t: Tensor, both: Conditioning, guidance: flo
         x: (B, c, h, w) at time `t`, (B,) or a single time.
         both: what `network_conditioning` gives.
     """
+    return joined(*branches(model, x, t, both), guidance)
+
+
+def branches(model: Model, x: Tensor, t: Tensor, both: Conditioning) -> tuple[Tensor | None, Tensor]:
+    """out_u, None where a single pass does, and out_c; as `guided`."""
     if len(both) == len(x):
-        return model.predict(x, t, both)
+        return None, model.predict(x, t, both)
     out_u, out_c = model.predict(torch.cat([x, x]), t if t.dim() == 0 else torch.cat([t, t]), both).chunk(2)
-    return out_u + guidance * (out_c - out_u)
+    return out_u, out_c
+
+
+def joined(out_u: Tensor | None, out_c: Tensor, guidance: float) -> Tensor:
+    """The guided output of both branches."""
+    return out_c if out_u is None else out_u + guidance * (out_c - out_u)
 
 
 @torch.no_grad()
@@ -97,34 +107,33 @@ def denoise(model: Model, x_t: Tensor, cond: Conditioning, uncond: Conditioning 
         UserError: `start` and `stop` out of order or off the grid, or as `network_conditioning`.
     """
     process, stop = model.process_for(x_t), steps if stop is None else stop
-    grid = process.schedule.grid(steps)
     if not 0 <= start <= stop <= steps:
         raise UserError(f"denoising from grid point {start} to {stop}", accepted=f"0 <= start <= stop <= {steps}")
-    s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
-    x, both = x_t.to(model.device), network_conditioning(model, cond, uncond, guidance)
+    grid, x = process.schedule.grid(steps), x_t.to(model.device)
+    both = network_conditioning(model, cond, uncond, guidance)
     for k in range(start, stop):
-        out = guided(model, x, grid[k], both, guidance)
-        x = process.step(out, x, (s[k], r[k]), (s[k + 1], r[k + 1]))
+        x = stepped(model, guided(model, x, grid[k], both, guidance), x, steps, k)
     return x
 
 
 @torch.no_grad()
-def noisy_step(model: Model, x: Tensor, both: Conditioning, steps: int, k: int, guidance: float, eta: float, z: Tensor
-               ) -> Tensor:
-    """The stochastic sampler's step from grid point k to k + 1, no gradient; float32 (B, c, h, w).
+def stepped(model: Model, out: Tensor, x: Tensor, steps: int, k: int, eta: float = 0.0, z: Tensor | None = None
+            ) -> Tensor:
+    """A sampler's step from grid point k to k + 1, given the network's output; float32 (B, c, h, w).
 
     Args:
-        x: float32 (B, c, h, w) at the noise level of grid point k.
-        both: what `network_conditioning` gives.
+        out, x: float32 (B, c, h, w), the guided output and the latents at the noise level of grid point k.
         steps: points of the grid.
-        eta: how much noise is put back in.
-        z: that noise before its factor, (B, c, h, w).
+        eta: how much noise is put back in. z: that noise before its factor, (B, c, h, w); None: none is.
     """
     process = model.process_for(x)
     s, r = (level.to(model.device) for level in process.schedule.grid_levels(steps))
-    x0, eps = process.read(guided(model, x, process.schedule.grid(steps)[k], both, guidance), x, s[k], r[k])
-    sigma = sigma_of(eta, (s[k], r[k]), (s[k + 1], r[k + 1]))
-    return s[k + 1] * x0 + (r[k + 1] ** 2 - sigma ** 2).clamp(min=0).sqrt() * eps + sigma * z
+    here, there = (s[k], r[k]), (s[k + 1], r[k + 1])
+    if z is None:
+        return process.step(out, x, here, there)
+    x0, eps = process.read(out, x, *here)
+    sigma = sigma_of(eta, here, there)
+    return there[0] * x0 + (there[1] ** 2 - sigma ** 2).clamp(min=0).sqrt() * eps + sigma * z
 
 
 def sigma_of(eta: float, here: tuple[Tensor, Tensor], there: tuple[Tensor, Tensor]) -> Tensor:

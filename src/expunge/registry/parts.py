@@ -43,7 +43,7 @@ ADVERSARIES = Registry("adversary", "expunge ls parts", ("prepare", "check"))
 ADVERSARIES.register("soft", "expunge.unlearn.adversary:SoftAdversary", "free vectors in the prompt (AdvUnlearn)")
 ADVERSARIES.register("bank", "expunge.unlearn.bank:BankAdversary",
                      "many soft prompts that learn from the student's own forward")
-ADVERSARIES.register("words", "expunge.unlearn.words:FoundWords",
+ADVERSARIES.register("words", "expunge.unlearn.found_words:FoundWords",
                      "new words for the concept, each found against an erasure of those before it (STEREO)")
 PARTS = {"source": SOURCES, "objective": OBJECTIVES, "keep": KEEPS, "update": UPDATES, "adversary": ADVERSARIES}
 """The slots of a recipe, and what is registered for each. Groups of entry points: `expunge.sources` and so on."""

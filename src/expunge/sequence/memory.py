@@ -131,7 +131,7 @@ def elsewhere(context: TrainContext, settings: OtherPrompts, kept: Sequence[str]
 
     @torch.no_grad()
     def original(points: NoisyBatch) -> Tensor:
-        return context.teacher.predict(points.x_t, points.t, points.cond)
+        return context.told(points)
 
     return _recorded(_pool(context, source, chosen, "elsewhere"), original, context,
                      {text: about[text] for text in chosen if text in about})

@@ -69,6 +69,9 @@ def anchor_predictor(context: TrainContext, who: AnchorModel) -> Callable[[Noisy
     @torch.no_grad()
     def predicted(points: NoisyBatch) -> Tensor:
         cond = known.of(points.prompts)
+        if who == "frozen" and points.said is not None and list(points.shown) == anchor_prompts(
+                points.prompts, context.request):
+            return points.said  # known since the trajectories to the anchor were drawn
         if who == "frozen":
             return context.teacher.predict(points.x_t, points.t, cond)
         conditioned = context.conditioning(anchor_prompts(points.prompts, context.request), cond)

@@ -63,7 +63,8 @@ class Compose(Settings):
         def target(points: NoisyBatch) -> Tensor:
             e = teacher.predict(points.x_t, points.t, nothing.repeat(len(points.t)))
             asked = attacker.wordings(points) if isinstance(attacker, Wordings) else [points.cond]
-            of_concept = torch.stack([teacher.predict(points.x_t, points.t, cond) for cond in asked]).mean(0)
+            others = [teacher.predict(points.x_t, points.t, cond) for cond in asked[1:]]
+            of_concept = torch.stack([context.told(points), *others]).mean(0)
             return e + self.toward * (anchored(points) - e) - self.away * (of_concept - e)
 
         return regression(context, stream, target, attacker, self.loss)

@@ -74,6 +74,16 @@ class TrainContext:
                     self.own_text[text] = self.student.encode([text])
         return Conditioning.cat(self.own_text[text] for text in prompts)
 
+    @torch.no_grad()
+    def told(self, points: NoisyBatch) -> Tensor:
+        """What the frozen teacher predicts for the points' prompts, float32 (B, c, h, w), native output.
+
+        On trajectories to these prompts it is known since they were drawn.
+        """
+        if points.said is not None and not points.shown:
+            return points.said
+        return self.teacher.predict(points.x_t, points.t, points.cond)
+
     def null(self) -> Conditioning:
         """One row: what the student's guidance goes away from, as it is sampled."""
         return self.conditioning([""], self.teacher.unconditional()) if self.teacher.denoiser.null == "empty" else \
@@ -92,6 +102,8 @@ class NoisyBatch:
         rows: int64 (B,) places in the stream's pool; None where there is no pool.
         shown: B prompts under which the latents were drawn, where these are others (the anchor's); () elsewhere.
         x0, eps: float32 (B, c, h, w), the clean latents and the noise that x_t is made of; None on trajectories.
+        said: float32 (B, c, h, w), what the frozen teacher predicts told what they were drawn under; None where that is
+            not known without asking.
     """
 
     x_t: Tensor
@@ -102,13 +114,14 @@ class NoisyBatch:
     shown: tuple[str, ...] = ()
     x0: Tensor | None = None
     eps: Tensor | None = None
+    said: Tensor | None = None
 
     def at(self, places: Tensor) -> NoisyBatch:
         """The points at `places`, int64 (N,), in that order."""
         pick = lambda tensor: None if tensor is None else tensor[places.to(tensor.device)]
         texts, shown = (tuple(each[int(i)] for i in places) if each else () for each in (self.prompts, self.shown))
         return NoisyBatch(self.x_t[places], self.t[places], texts, self.cond.at(places), pick(self.rows), shown,
-                          pick(self.x0), pick(self.eps))
+                          pick(self.x0), pick(self.eps), pick(self.said))
 
     @classmethod
     def cat(cls, parts: Sequence[NoisyBatch]) -> NoisyBatch:
@@ -121,7 +134,7 @@ class NoisyBatch:
         shown = tuple(text for part in parts for text in (part.shown or part.prompts))
         return cls(torch.cat([part.x_t for part in parts]), torch.cat([part.t for part in parts]), texts,
                    Conditioning.cat([part.cond for part in parts]), joined("rows"), shown if shown != texts else (),
-                   joined("x0"), joined("eps"))
+                   joined("x0"), joined("eps"), joined("said"))
 
     @property
     def made_of(self) -> tuple[Tensor, Tensor]:
@@ -148,6 +161,7 @@ class Pool:
     Attributes:
         x_t: float32 (N, S, c, h, w); t: float32 (S,), the grid; prompts: N; cond: N rows, the teacher's.
         shown: N prompts under which they were drawn, where these are others; () elsewhere.
+        said: float32 (N, S, c, h, w), what the teacher predicted of each on the way, told that; None: not kept.
     """
 
     x_t: Tensor
@@ -155,6 +169,7 @@ class Pool:
     prompts: tuple[str, ...]
     cond: Conditioning
     shown: tuple[str, ...] = ()
+    said: Tensor | None = None
 
     def __len__(self) -> int:
         return int(self.x_t.shape[0] * self.x_t.shape[1])
@@ -163,7 +178,8 @@ class Pool:
         """The entries at `rows`, int64 (B,)."""
         i, k = rows // len(self.t), rows % len(self.t)
         prompts, shown = (tuple(texts[int(j)] for j in i) if texts else () for texts in (self.prompts, self.shown))
-        return NoisyBatch(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows, shown)
+        said = None if self.said is None else self.said[i, k]
+        return NoisyBatch(self.x_t[i, k], self.t[k], prompts, self.cond.at(i), rows, shown, said=said)
 
     def under(self, prompts: Sequence[str], generator: Generator) -> Tensor:
         """int64 (B,): for each prompt the place of an entry under it, each of them as likely."""

@@ -59,7 +59,7 @@ class Contrast(Settings):
         def sides(points: NoisyBatch) -> Tensor:
             """p+ and p-, (B, 2, c, h, w)."""
             e = teacher.predict(points.x_t, points.t, nothing.repeat(len(points.t)))
-            q, p = anchored(points), teacher.predict(points.x_t, points.t, points.cond)
+            q, p = anchored(points), context.told(points)
             return torch.stack([q + self.beyond * (q - e), p + self.beyond * (p - e)], 1)
 
         table = tabulated(context, stream.pool, sides) if stream.pool is not None else None

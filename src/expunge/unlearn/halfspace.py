@@ -56,7 +56,7 @@ class HalfSpace(Settings):
         def sides(points: NoisyBatch) -> Tensor:
             """q and v, (B, 2, c, h, w)."""
             q = anchored(points)
-            return torch.stack([q, context.teacher.predict(points.x_t, points.t, points.cond) - q], 1)
+            return torch.stack([q, context.told(points) - q], 1)
 
         table = tabulated(context, stream.pool, sides) if stream.pool is not None else None
         mean = table[:, 1].square().flatten(1).sum(1).mean() if table is not None else None

@@ -68,7 +68,8 @@ class Integrity(Settings):
 
         @torch.no_grad()
         def target(points: NoisyBatch) -> Tensor:
-            return self._compared(context.teacher, points, points.cond, null)
+            of_null = context.teacher.predict(points.x_t, points.t, null.repeat(len(points.t)))
+            return self._of(context.told(points), of_null)
 
         table = tabulated(context, stream.pool, target) if stream.pool is not None else None
 
@@ -89,7 +90,10 @@ class Integrity(Settings):
         count = len(points.t)
         both = Conditioning.cat([cond, null.repeat(count)])
         out = model.predict(points.x_t.repeat(2, 1, 1, 1), points.t.repeat(2), both)
-        of_prompt, of_null = out.chunk(2)
+        return self._of(*out.chunk(2))
+
+    def _of(self, of_prompt: Tensor, of_null: Tensor) -> Tensor:
+        """What is compared, of both branches."""
         if self.branches == "both":
             return torch.cat([of_prompt, of_null], dim=1)
         return of_null + self.source.guidance * (of_prompt - of_null)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Literal, Protocol
 
-import torch
-from torch import Tensor
-
 from expunge.config import Settings, Slot, knob
 from expunge.registry import KEEPS
-from expunge.unlearn.context import AnySource, NoisyBatch, Source, TrainContext
+from expunge.unlearn.context import AnySource, Source, TrainContext
 from expunge.unlearn.objective import Term, regression
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -71,9 +68,5 @@ class MatchTeacher(Settings):
         prompts = ("", *(prompt for prompt in context.request.keep if prompt))
         stream = self.source.open(context, prompts, self.batch, "keep")
 
-        @torch.no_grad()
-        def target(points: NoisyBatch) -> Tensor:
-            return context.teacher.predict(points.x_t, points.t, points.cond)
-
-        term = regression(context, stream, target)
+        term = regression(context, stream, context.told)
         return replace(term, loss=lambda number: self.weight * term.loss(number))

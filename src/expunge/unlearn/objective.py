@@ -105,7 +105,7 @@ class Steer(Settings):
     def target(self, context: TrainContext, points: NoisyBatch) -> Tensor:
         """Where the student should go at `points`: (B, c, h, w), native output, no gradient."""
         teacher, x_t, t = context.teacher, points.x_t, points.t
-        of_concept = teacher.predict(x_t, t, points.cond)
+        of_concept = context.told(points)
         anchors = anchor_prompts(points.prompts, context.request)
         texts_of = {"empty": [""] * len(t), "anchor": anchors}
         needed = {self.base, self.away} if any(anchors) else {"empty"}

@@ -209,7 +209,7 @@ class SoftAttacker:
     @torch.no_grad()
     def _wanted(self, points: NoisyBatch) -> Tensor:
         """What the original does with the prompt itself, (B, c, h, w)."""
-        return self._context.teacher.predict(points.x_t, points.t, points.cond)
+        return self._context.told(points)
 
 
 def _where(rows: _Rows) -> tuple[Tensor, Tensor]:

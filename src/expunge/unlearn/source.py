@@ -25,7 +25,7 @@ from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, network_conditioning, noisy_step
+from expunge.models.denoising import against, branches, denoise, joined, network_conditioning, stepped
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.anchor import anchor_prompts
@@ -74,8 +74,8 @@ class FrozenTrajectory(Settings):
 
     @property
     def kept_latents(self) -> int:
-        """Every grid point of every trajectory that is drawn."""
-        return 0 if self.fresh else self.trajectories * self.points
+        """Every grid point of every trajectory that is drawn, and what the teacher predicts there."""
+        return 0 if self.fresh else 2 * self.trajectories * self.points
 
     @property
     def points(self) -> int:
@@ -94,6 +94,7 @@ class FrozenTrajectory(Settings):
         """A trajectory has one prompt."""
         return None if self.fresh else self.trajectories
 
+    @torch.no_grad()
     def _pool(self, context: TrainContext, prompts: Sequence[str], name: str) -> Pool:
         teacher, S = context.teacher, self.points
         chosen = spread(prompts, self.trajectories)
@@ -103,20 +104,21 @@ class FrozenTrajectory(Settings):
         noise = teacher.initial_noise([noise_seed(context.seed, name, 0, i) for i in range(self.trajectories)])
         x_t = noise.new_zeros(self.trajectories, S, *noise.shape[1:])  # (N, S, c, h, w)
         x_t[:, 0] = noise
+        said, grid = torch.zeros_like(x_t), teacher.process_for(noise).schedule.grid(self.grid)
         rows = max(1, context.chunk // 2)  # guidance doubles the samples of a call
         parts = range(0, self.trajectories, rows)
-        for first, k in context.stages.each([(first, k) for first in parts for k in range(S - 1)]):
-            here = slice(first, first + rows)
+        for first, k in context.stages.each([(first, k) for first in parts for k in range(S)]):
+            here, ends = slice(first, first + rows), k + 1 == S
             x, mine = x_t[here, k].contiguous(), under.at(here)
-            null = _null(teacher, len(x), self.guidance)
-            if self.eta:
+            null = None if ends else _null(teacher, len(x), self.guidance)
+            both = mine if null is None else network_conditioning(teacher, mine, null, self.guidance)
+            of_null, said[here, k] = branches(teacher, x, grid[k], both)
+            if not ends:
                 z = teacher.initial_noise([noise_seed(context.seed, f"{name}/eta", k, i)
-                                           for i in range(first, first + len(x))])
-                both = network_conditioning(teacher, mine, null, self.guidance)
-                x_t[here, k + 1] = noisy_step(teacher, x, both, self.grid, k, self.guidance, self.eta, z)
-            else:
-                x_t[here, k + 1] = denoise(teacher, x, mine, null, self.grid, self.guidance, start=k, stop=k + 1)
-        return Pool(x_t, teacher.process.schedule.grid(self.grid)[:S].to(x_t.device), chosen, cond, shown)
+                                           for i in range(first, first + len(x))]) if self.eta else None
+                out = joined(of_null, said[here, k], self.guidance)
+                x_t[here, k + 1] = stepped(teacher, out, x, self.grid, k, self.eta, z)
+        return Pool(x_t, teacher.process.schedule.grid(self.grid)[:S].to(x_t.device), chosen, cond, shown, said)
 
 
 class EditedTrajectory(Settings):

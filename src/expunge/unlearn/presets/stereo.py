@@ -10,12 +10,12 @@ edited model in every step, which is most of what the published script computes.
 from __future__ import annotations
 
 from expunge.unlearn.compose import Compose
+from expunge.unlearn.found_words import FoundWords
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.presets.kept import KEEP_FAST, RETAIN_FAST
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.update import Plain
-from expunge.unlearn.words import FoundWords
 
 STEREO = Recipe(name="stereo", source=FrozenTrajectory(grid=50, guidance=3.0), objective=Compose(), scope="xattn",
                 adversary=FoundWords(), surrogate="found", steps=200, batch=1, learning_rate=2e-5)

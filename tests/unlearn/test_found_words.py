@@ -16,10 +16,10 @@ from expunge.records import Request, Target
 from expunge.unlearn.ablation import noise_target
 from expunge.unlearn.compose import Compose, Wordings
 from expunge.unlearn.context import TrainContext
+from expunge.unlearn.found_words import FoundWords, Words
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import FrozenTrajectory
-from expunge.unlearn.words import FoundWords, Words
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a church"), anchor="house")
 TWO = REQUEST.model_copy(update={"also": (Target(concept="dog", prompts=("a picture of a dog",), anchor="cat"),)})
