@@ -36,7 +36,8 @@ def test_a_script_tells_its_options(script: str, monkeypatch: pytest.MonkeyPatch
     assert f"python benchmarks/{script}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", RECORDS)
+@pytest.mark.parametrize("command", [
+    pytest.param(command, marks=pytest.mark.slow) if command == "claims.py" else command for command in RECORDS])
 def test_a_published_record_prints_its_table(command: str, monkeypatch: pytest.MonkeyPatch,
                                              capsys: pytest.CaptureFixture[str]) -> None:
     ran(monkeypatch, command.split()[0], *RECORDS[command])

@@ -14,6 +14,9 @@ from expunge.models.store import load
 from expunge.unlearn.erase import erase
 from launching import finished, launch
 
+pytestmark = pytest.mark.slow
+"""It attacks in several processes, time and again."""
+
 SETTINGS = AttackSettings(count=16, seeds=4, steps=2, guidance=1.0, attacks=("seed-search", "soft-prompt"), fresh=1,
                           each=True, force=True, control_items=0, batch=4,
                           options={"seed-search": {"tries": 3}, "soft-prompt": {"steps": 3}})
@@ -81,7 +84,6 @@ def test_several_processes_give_the_record_of_one(begun: list[str], alone: Path,
     assert {file.name for file in tmp_path.rglob("*.jsonl")} == {"attempts.jsonl", "sights.jsonl"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_what_a_process_left_that_died_is_gone_on_from_in_any_number_of_them(
         begun: list[str], alone: Path, tmp_path: Path, count: int) -> None:

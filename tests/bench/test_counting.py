@@ -23,7 +23,8 @@ def test_samples_of_student_and_teacher_count_by_whether_they_have_a_gradient(mo
                     learning_rate=1e-3)
     with counted(model) as rows:
         recipe(model, REQUEST)
-    trajectories, targets = 2 * 2 * 2 * (3 - 1), 3 * 2 * 3 + 2 * 3  # guided, of two pools; three to steer, one to keep
+    trajectories = 2 * 2 * (2 * (3 - 1) + 1)  # of two pools, guided but for the last point
+    targets = 2 * 2 * 3  # to steer, what is said for the anchor and for nothing; for the prompts it is known by then
     assert (rows.frozen, rows.trained) == (trajectories + targets, 5 * (2 + 3))
     with torch.no_grad():
         model.predict(model.initial_noise([0]), torch.tensor([0.0]), model.encode([""]))

@@ -14,6 +14,7 @@ from expunge.models.patch import Patch
 LESS = ("--offload", "--eight-bit", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_a_lora_is_trained_and_drawn_with_one_kind_of_network_in_memory_and_blocks_in_8_bits(
         pipeline_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = ("--model", str(pipeline_folder), *LESS), tmp_path / "church"

@@ -112,6 +112,7 @@ def test_a_second_run_draws_and_judges_nothing(done: tuple[Evaluation, Patch, Pa
     assert again.model_copy(update=plain) == first.model_copy(update=plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["drawing with the original model", "drawing some again",
                                 "drawing with the edited model"])
 def test_an_evaluation_that_was_killed_ends_as_one_that_was_not(

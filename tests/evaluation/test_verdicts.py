@@ -24,6 +24,9 @@ from expunge.records import FORGET_ROLES, Detection, Evaluation, ImageRecord, Pa
 from expunge.report.verdict import Verdict, verdict
 from expunge.tiny.emoji import emoji_world
 
+pytestmark = pytest.mark.slow
+"""It draws and judges whole evaluations."""
+
 WORLD = emoji_world()
 REQUEST = WORLD.prompts.request("church")
 SETTINGS = EvaluateSettings(counts=PromptCounts(direct=24, held_out=6, paraphrase=4, implicit=4, near=30, far=32,
@@ -118,7 +121,6 @@ def test_churches_on_a_darker_picture_are_not_erased(session: Session, tone: flo
 NOISE = torch.Generator().manual_seed(0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", [
     pytest.param(lambda pictures, asked: torch.rand(pictures.shape, generator=NOISE), id="noise"),
     pytest.param(lambda pictures, asked: torch.zeros_like(pictures), id="black", marks=SLOW),
@@ -145,7 +147,6 @@ def test_other_seeds_pictures_are_changed_and_their_subjects_kept(session: Sessi
     assert high < 0.5
 
 
-@pytest.mark.slow
 def test_ruin_of_plain_prompts_alone_is_named(session: Session) -> None:
     def ruined(pictures: Tensor, asked: list[Prompt]) -> Tensor:
         pictures = house_for_church(session, pictures, asked)
@@ -159,7 +160,6 @@ def test_ruin_of_plain_prompts_alone_is_named(session: Session) -> None:
     assert said.tone == "bad"
 
 
-@pytest.mark.slow
 def test_a_clean_erasure_gets_the_good_word_and_says_what_took_its_place(session: Session) -> None:
     said, evaluation = told(session, lambda pictures, asked: house_for_church(session, pictures, asked))
     assert said.headline.startswith("Rarely drawn")

@@ -33,6 +33,7 @@ def carried(case: Case) -> list[str]:
     return [name for name in names if "embed" not in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 0.37])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("name", ["sd", "sdxl", "flux-dev", pytest.param("sd3", marks=pytest.mark.slow)])

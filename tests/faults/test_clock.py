@@ -15,6 +15,9 @@ from expunge.records import Prompt, Sampler
 from kept_files import told
 from small_verbs import VERBS
 
+pytestmark = pytest.mark.slow
+"""It runs verbs twice."""
+
 YEAR = 365 * 86400.0
 
 

@@ -110,7 +110,9 @@ WAYS: list[Callable[[Any], None]] = [fused, adapter, peft_model, adapter_on_fuse
                                      fused_and_offloaded, wrapped]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+@pytest.mark.parametrize("way", [
+    pytest.param(way, marks=pytest.mark.slow) if way in (compiled, compiled_inside) else way for way in WAYS],
+                         ids=lambda way: way.__name__)
 def test_patch_does_there_what_it_does_on_a_plain_pipeline(model: Any, pipe: Any, pipeline_folder: Path,
                                                           way: Callable[[Any], None]) -> None:
     patch, before = make(model), drawn(pipe)
@@ -214,6 +216,7 @@ def test_our_own_model_takes_no_pipeline_that_does_not_compute_with_its_weights(
     assert taken.patch_hash == ""
 
 
+@pytest.mark.slow
 def test_our_own_model_takes_a_compiled_pipeline(model: Any, pipe: Any) -> None:
     compiled(pipe)
     mine = Model(StableDiffusion(pipe), "mine")

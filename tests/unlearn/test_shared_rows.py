@@ -130,7 +130,8 @@ def test_four_processes_train_the_weights_of_one(pipeline_folder: Path, alone: d
     check_alike(Patch.load(tmp_path), alone["whole weights, kept"], pipeline_folder)
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 3])
 def test_where_a_process_died_any_number_of_them_goes_on(pipeline_folder: Path, alone: dict[str, Patch], tmp_path: Path,
                                                          count: int) -> None:
     first, second = trained(pipeline_folder, tmp_path, "whole weights, kept", 2, {"DIES_AT": "3"})

@@ -156,7 +156,7 @@ def test_a_pool_is_drawn_once_and_fresh_points_in_every_step(model: Any, monkeyp
     monkeypatch.setattr(at.teacher, "predict", lambda x, t, c: samples.append(len(x)) or predict(x, t, c))
     pooled = FrozenTrajectory(grid=GRID, trajectories=3)
     pooled.open(at, REQUEST.prompts, 2, "erase")
-    assert sum(samples) == 2 * 3 * (GRID - 1)
+    assert sum(samples) == 3 * (2 * (GRID - 1) + 1)  # guided, but at the last point
     samples.clear()
     fresh = FrozenTrajectory(grid=GRID, fresh=True)
     stream = fresh.open(at, REQUEST.prompts, 8, "erase")
