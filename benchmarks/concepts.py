@@ -4,7 +4,7 @@
 
 The concepts are the three of the older bench (church, bomb, pixel art), and six things and a style that the seed below
 draws from the others. Edits and images that are there are not made again; several processes may share the concepts
-(`--only`), and a last call prints the whole table. `--attack` attacks the edits as the demo does, and says which
+(`--only`), and a last call prints the whole table. `--attack` attacks the edits, too (tier smoke), and says which
 concept is nearest to what is usual: the sum of its distances to the medians of `USUAL`.
 """
 
@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import expunge
-from expunge.demo import attack_settings, evaluate_settings
+from expunge.attacks.settings import AttackSettings
+from expunge.demo import evaluate_settings
 from expunge.evaluation import evaluate
 from expunge.records import EVALUATIONS, SUITE_RESULTS, Evaluation, Score
 from expunge.report.verdict import verdict
@@ -35,6 +36,7 @@ COLUMNS = (("attack/worst", "elicited"), ("found/all", "found"), ("second/found/
            ("integrity/near/tolerant", "by ST-LPIPS"))
 USUAL = ("attack/worst", "found/all", "retained/near", "retained/far", "integrity/near", "integrity/far")
 """What a concept is compared by, to say whether it is a usual one: the columns of the table of methods."""
+ATTACKS = AttackSettings(tier="smoke", batch=64)
 
 
 def concepts() -> tuple[str, ...]:
@@ -45,7 +47,7 @@ def concepts() -> tuple[str, ...]:
 
 
 def measured(concept: str, method: str, out: Path, attacked: bool) -> Evaluation:
-    """The edit's evaluation, made now or read; with the demo's attacks in it if they are asked for."""
+    """The edit's evaluation, made now or read; with attacks in it if they are asked for."""
     folder = out / method / concept.replace(" ", "-")
     suite = folder / "attack" if attacked else None
     made = folder / ("evaluation-attacked" if attacked else "evaluation")
@@ -55,7 +57,7 @@ def measured(concept: str, method: str, out: Path, attacked: bool) -> Evaluation
     patch = expunge.Patch.load(folder) if (folder / "patch.safetensors").is_file() else \
         expunge.erase(model, concept, method, out=folder, own_look=False)
     if suite is not None and not SUITE_RESULTS.at(suite):
-        expunge.attack(model, patch, settings=attack_settings(), out=suite)
+        expunge.attack(model, patch, settings=ATTACKS, out=suite)
     return evaluate(model, patch, settings=evaluate_settings(), out=made, cache=out / "pictures", suite=suite)
 
 
