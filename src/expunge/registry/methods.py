@@ -105,7 +105,7 @@ METHODS.register("tea", "expunge.unlearn.presets.states:TEA",
 METHODS.register("des", "expunge.unlearn.presets.states:DES",
                  "DES, corrected: the text encoder, beyond the empty prompt's states", _DES)
 METHODS.register("s-grace", "expunge.unlearn.presets.states:S_GRACE",
-                 "S-GRACE, corrected: the text encoder against adversarial prompts, to the opposite of what it said",
+                 "S-GRACE, corrected: the text encoder against adversarial prompts, beyond the empty prompt",
                  _SGRACE)
 for _name, _what, _source in (
         ("trce", "TRCE, corrected: a closed form, then the layers that see the image, nearer to the anchor", _TRCE),

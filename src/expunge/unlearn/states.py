@@ -7,7 +7,7 @@ and "" the empty one, an edited encoder says for c
     empty     what the original says for ""
     random    a fixed random direction, as long as the original's state is at that token
     judged    what a discriminator of single tokens cannot tell from the original's anchor prompts
-    opposite  at its last position the opposite of what the original says there: loss mean (1 + cos)
+    opposite  the opposite direction from what the original says for "": loss mean (1 + cos) of both ways from there
 
 or `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep holds it to the
 original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included.
@@ -16,9 +16,9 @@ the place of c.
 
 Source: HiRM (arXiv 2602.19631, random; its code was not read), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
 shift), S-GRACE (ECCV 2026, Qhong-522/S-GRACE@0b5cc75, opposite). Differs: prompts are framed as at inference and read
-without a mask; k is centred, so that what all prompts share stays; a squared distance beside the cosine; S-GRACE reads
-the end token's projected feature, and here it is the last position's state, which has read the whole prompt and is in
-the same place whatever an adversary puts before it. The end token's own state is then moved along and not aimed at.
+without a mask; k is centred, so that what all prompts share stays; a squared distance beside the cosine; S-GRACE turns
+the end token's projected feature, uncentred; here it is the way of all states from the empty prompt's, for the feature
+is not part of every pipeline and most of it is what all prompts share.
 """
 
 from __future__ import annotations
@@ -74,10 +74,13 @@ class States(Settings):
             game = _Game(self, context, stream, attacker)
             return Term(game.loss, game.begin, game.state, {"states": game.optimizer}, game.plain)
         target = None if self.towards == "opposite" else self._target(context)
+        with torch.no_grad():
+            empty = context.teacher.encode([""]).states
 
         def gap(said: Tensor, points: NoisyBatch) -> Tensor:
             if target is None:
-                return (1.0 + cosine_similarity(said[:, -1], points.cond.states[:, -1])).mean()
+                return (1.0 + cosine_similarity((said - empty).flatten(1), (points.cond.states - empty).flatten(1))
+                        ).mean()
             return distance(self.measure, said, target(points))
 
         def loss(number: int) -> Tensor:

@@ -9,10 +9,10 @@
   those that `retain` makes, not 6,911 pairs.
 - `s-grace`: 4 rounds of 8 adversarial embeddings, 10 signed steps of 5e-3 each, and 50 steps at 1e-5. Corrected: the
   adversary asks the denoiser at latents of the time that they are said to have (published: nearly clean ones at nearly
-  the noisiest times) and stays in a ball (published: a clamp that is lost, with its bounds exchanged); the last
-  position's state stands for the projected feature. One embedding for each concept and round, from random
-  tokens. Left out: words that a language model names as the concept's company, which `retain`'s prompts stand for, and
-  the L1 distance of weights.
+  the noisiest times) and stays in a ball (published: a clamp that is lost, with its bounds exchanged); the way of all
+  states from the empty prompt's stands for the end token's projected feature. One embedding for each concept and round,
+  from random tokens. Left out: words that a language model names as the concept's company, which `retain`'s prompts
+  stand for, and the L1 distance of weights.
 """
 
 from __future__ import annotations
