@@ -17,7 +17,8 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -116,10 +117,17 @@ def _settings(options: argparse.Namespace, name: str, order: str, seed: int, out
 
 
 def _make(settings: SequenceSettings, words: str) -> None:
-    try:  # what is there already is found again, if it was made under the same settings
+    with _left_to_another(words):  # what is there already is found again, if it was made under the same settings
         run_sequence(settings, progress=lambda done, total, note: print(f"{words}: {note}", end="\r", file=sys.stderr))
+
+
+@contextmanager
+def _left_to_another(words: str) -> Iterator[None]:
+    """What another process is at is left to it, and told."""
+    try:
+        yield
     except UserError as error:
-        if "another process" not in str(error):
+        if "another process" not in str(error) and "another run" not in str(error):
             raise
         print(f"{words}: {error.got}", file=sys.stderr)
 
@@ -139,9 +147,10 @@ def _relearn(settings: SequenceSettings, words: str) -> None:
         return
     result = SEQUENCES.read(folder)
     model, patch = load(settings.model, device=settings.device), Patch.load(folder / result.states[-1].folder)
-    relearn(model, patch, concept=settings.requests[0].concept[0], out=folder / "relearn",
-            settings=RelearnSettings(at=STEPS, count=8, seeds=1),
-            progress=lambda done, total, note: print(f"{words}: {note} {done}/{total}", end="\r", file=sys.stderr))
+    with _left_to_another(words):
+        relearn(model, patch, concept=settings.requests[0].concept[0], out=folder / "relearn",
+                settings=RelearnSettings(at=STEPS, count=8, seeds=1),
+                progress=lambda done, total, note: print(f"{words}: {note} {done}/{total}", end="\r", file=sys.stderr))
 
 
 def _times(runs: Sequence[tuple[SequenceResult, Relearning | None]]) -> list[float]:
