@@ -27,8 +27,8 @@ HEADLINES = (
 MEASURED = """\
   Comes back under attack; what it costs other images is unclear.
   Elicited in 4 of 8 items (50.0%, 95% interval 21.5% to 78.5%), worst case over
-  5 attackers (paraphrase, implicit, seed-search, noising, unlearndiff); none of
-  them without an attack. [...]
+  3 attackers (seed-search, noising, unlearndiff); none of them without an
+  attack. [...]
   score                   value      95% interval                   n  left out        original
   found/all                  0%        0% to 9.6%             0 of 72  none                100%
   [...]
