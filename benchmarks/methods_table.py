@@ -116,7 +116,8 @@ def _head(heads: Sequence[str]) -> list[str]:
 
 
 def _rows(result: BenchResult) -> list[Summary]:
-    return sorted((result.summary(method, "") for method in result.methods), key=_elicited)
+    over = "" if len(result.concepts) > 1 else result.concepts[0]  # of one concept nothing is pooled
+    return sorted((result.summary(method, over) for method in result.methods), key=_elicited)
 
 
 def _elicited(row: Summary) -> tuple[float, float]:

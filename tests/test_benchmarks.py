@@ -16,7 +16,8 @@ SHARED = {"sd14.py"}
 """What others import; no command."""
 RECORDS = {
     "claims.py": (), "methods_table.py": (), "methods_table.py --judges": ("--judges",),
-    "methods_table.py --kinds": ("--kinds",), "guard.py": ("--records", "guard.json.xz"),
+    "methods_table.py --kinds": ("--kinds",), "methods_table.py newer": ("newer.json.xz",),
+    "methods_table.py newer --judges": ("newer.json.xz", "--judges"), "guard.py": ("--records", "guard.json.xz"),
     "sequences.py": ("--records", "sequences.json.xz")}
 
 
