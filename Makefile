@@ -21,6 +21,7 @@ help:
 demo: $(VENV)/.installed
 	$(BIN)/expunge demo --out $(OUT)
 
+# Files go to the processes in their order: reordered, files of few long tests would come last.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -67,3 +67,11 @@ def test_too_little_memory_is_told_before_anything_is_computed(model: Any, monke
     assert not calls
     monkeypatch.setattr(module, "room", lambda device: None)
     assert SMALL(model, REQUEST).tensors
+
+
+def test_what_a_part_holds_beside_a_gradient_is_counted(model: Any) -> None:
+    names = tuple(model.parameters_in("xattn"))
+    one = SMALL.footprint(model, names).parts["gradients"]
+    ahead = SMALL.override({"update": "lookahead"}).footprint(model, names).parts["gradients"]
+    words = SMALL.override({"adversary": "words"}).footprint(model, names).parts["gradients"]
+    assert (ahead, words) == (5 * one, 2 * one)

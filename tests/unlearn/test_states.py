@@ -60,9 +60,9 @@ def test_targets_by_hand(model: Any) -> None:
               "empty": empty.expand_as(own)}
     for towards, base in wanted.items():
         for shift in (0.0, 0.5):
-            got = States(towards=towards, shift=shift)._target(context)(points)  # type: ignore[arg-type]
+            got = States(towards=towards, shift=shift)._target(context, empty)(points)  # type: ignore[arg-type]
             torch.testing.assert_close(got, base - shift * (own - empty), rtol=1e-4, atol=1e-5)
-    random = States(towards="random")._target(context)(points)
+    random = States(towards="random")._target(context, empty)(points)
     torch.testing.assert_close(random.norm(dim=-1), own.norm(dim=-1), rtol=1e-4, atol=1e-5)
 
 

@@ -56,12 +56,10 @@ class Compose(Settings):
     def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """Regression to `target`."""
         teacher, anchored = context.teacher, anchor_predictor(context, "frozen")
-        with torch.no_grad():
-            nothing = teacher.encode([""])
 
         @torch.no_grad()
         def target(points: NoisyBatch) -> Tensor:
-            e = teacher.predict(points.x_t, points.t, nothing.repeat(len(points.t)))
+            e = context.told_nothing(points)
             asked = attacker.wordings(points) if isinstance(attacker, Wordings) else [points.cond]
             others = [teacher.predict(points.x_t, points.t, cond) for cond in asked[1:]]
             of_concept = torch.stack([context.told(points), *others]).mean(0)

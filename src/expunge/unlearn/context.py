@@ -84,6 +84,11 @@ class TrainContext:
             return points.said
         return self.teacher.predict(points.x_t, points.t, points.cond)
 
+    @torch.no_grad()
+    def told_nothing(self, points: NoisyBatch) -> Tensor:
+        """What the frozen teacher predicts at the points for the empty prompt, float32 (B, c, h, w), native output."""
+        return self.teacher.predict(points.x_t, points.t, self.teacher.encode([""]).repeat(len(points.t)))
+
     def null(self) -> Conditioning:
         """One row: what the student's guidance goes away from, as it is sampled."""
         return self.conditioning([""], self.teacher.unconditional()) if self.teacher.denoiser.null == "empty" else \

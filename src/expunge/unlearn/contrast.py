@@ -51,14 +51,12 @@ class Contrast(Settings):
 
     def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss; over a pool the teacher's predictions are computed once."""
-        teacher, anchored = context.teacher, anchor_predictor(context, "frozen")
-        with torch.no_grad():
-            nothing = teacher.encode([""])
+        anchored = anchor_predictor(context, "frozen")
 
         @torch.no_grad()
         def sides(points: NoisyBatch) -> Tensor:
             """p+ and p-, (B, 2, c, h, w)."""
-            e = teacher.predict(points.x_t, points.t, nothing.repeat(len(points.t)))
+            e = context.told_nothing(points)
             q, p = anchored(points), context.told(points)
             return torch.stack([q + self.beyond * (q - e), p + self.beyond * (p - e)], 1)
 

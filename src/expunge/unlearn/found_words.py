@@ -87,13 +87,10 @@ class FoundWords(Settings):
     def _erase(self, context: TrainContext, stream: Stream, words: Words, turn: int) -> None:
         """The last word's predictions towards the original's for the empty prompt."""
         params = [*context.params.values()]
-        optimizer, teacher = Adam(params, lr=self.erase_rate * context.times_rate), context.teacher
-        with torch.no_grad():
-            empty = teacher.encode([""])
+        optimizer = Adam(params, lr=self.erase_rate * context.times_rate)
         for step in context.stages.each(range(self.erase_steps)):
             points = stream.draw(turn * self.erase_steps + step)
-            with torch.no_grad():
-                wanted = teacher.predict(points.x_t, points.t, empty.repeat(len(points.t)))
+            wanted = context.told_nothing(points)
             told = words.conditioning(context.student, points, [turn] * len(points.t))
             _descend(optimizer, params, mse_loss(context.student.predict(points.x_t, points.t, told), wanted))
 

@@ -24,6 +24,7 @@ is not part of every pipeline and most of it is what all prompts share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -73,30 +74,23 @@ class States(Settings):
         if self.towards == "judged":
             game = _Game(self, context, stream, attacker)
             return Term(game.loss, game.begin, game.state, {"states": game.optimizer}, game.plain)
-        target = None if self.towards == "opposite" else self._target(context)
         with torch.no_grad():
             empty = context.teacher.encode([""]).states
+        target = self._target(context, empty)
 
-        def gap(said: Tensor, points: NoisyBatch) -> Tensor:
-            if target is None:
-                return (1.0 + cosine_similarity((said - empty).flatten(1), (points.cond.states - empty).flatten(1))
-                        ).mean()
+        def loss(told: Attacker | None, number: int) -> Tensor:
+            points = stream.draw(number)
+            said = _said(context, told, number, points)
+            if self.towards == "opposite":
+                now, before = ((states - empty).flatten(1) for states in (said, points.cond.states))
+                return (1.0 + cosine_similarity(now, before)).mean()
             return distance(self.measure, said, target(points))
 
-        def loss(number: int) -> Tensor:
-            points = stream.draw(number)
-            return gap(_said(context, attacker, number, points), points)
+        return Term(partial(loss, attacker), saliency=partial(loss, None))
 
-        def plain(number: int) -> Tensor:
-            points = stream.draw(number)
-            return gap(_said(context, None, number, points), points)
-
-        return Term(loss, saliency=plain)
-
-    def _target(self, context: TrainContext) -> Callable[[NoisyBatch], Tensor]:
+    def _target(self, context: TrainContext, empty: Tensor) -> Callable[[NoisyBatch], Tensor]:
+        """What is said for points' prompts, (B, T, D); `empty`: (1, T, D), the original's states of ""."""
         teacher = context.teacher
-        with torch.no_grad():
-            empty = teacher.encode([""]).states
 
         @torch.no_grad()
         def target(points: NoisyBatch) -> Tensor:

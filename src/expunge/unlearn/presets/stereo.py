@@ -2,9 +2,10 @@
 
 Source: Srivatsan et al. 2025, STEREO, CVPR (arXiv 2408.16807), read in its code
 (koushiksrivats/robust-concept-erasing@86f124f): two rounds (its README; four by default) of 200 steps of erasing at
-5e-6 and 3,000 of textual inversion at 5e-3, then 200 steps at 2e-5 on cross-attention. Differs: "Differs" of adversary
-`words` (800 steps of four images) and objective `compose`; x_t comes from a pool of the original's trajectories in the place of a new one of the
-edited model in every step, which is most of what the published script computes.
+5e-6 and 3,000 of textual inversion at 5e-3, then 200 steps at 2e-5 on cross-attention. Differs: "Differs" of
+adversary `words` (800 steps of four images) and objective `compose`; x_t comes from a pool of the original's
+trajectories in the place of a new one of the edited model in every step, which is most of what the published script
+computes.
 """
 
 from __future__ import annotations
