@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 
 def launch(count: int, command: Sequence[str], env: Mapping[str, str] | None = None) -> list[subprocess.Popen[str]]:
@@ -25,7 +27,22 @@ def launch(count: int, command: Sequence[str], env: Mapping[str, str] | None = N
 
 
 def finished(running: Sequence[subprocess.Popen[str]], seconds: float = 240) -> None:
-    """Wait for all of them; an assertion with what one said that failed."""
-    for process in running:
-        output = process.communicate(timeout=seconds)[0]
-        assert process.returncode == 0, output
+    """Wait for all of them; an assertion with what each said, where one failed.
+
+    The first to fail says the least where it fails because another one is gone: all are heard.
+    """
+    until = time.monotonic() + seconds
+    with ThreadPoolExecutor(len(running)) as readers:  # at the same time: a full pipe holds up whoever writes into it
+        said = [*readers.map(lambda process: _said(process, until), running)]
+    codes = [process.returncode for process in running]
+    assert not any(codes), "\n".join(f"--- process {rank} ended with {code}:\n{output}"
+                                     for rank, (code, output) in enumerate(zip(codes, said, strict=True)))
+
+
+def _said(process: subprocess.Popen[str], until: float) -> str:
+    """What it said until its end, which is brought about if it has not come in time."""
+    try:
+        return process.communicate(timeout=max(until - time.monotonic(), 1))[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.communicate()[0] + "\n(killed: it did not end in time)"

@@ -31,6 +31,7 @@ from expunge.files import (
     write_tensors,
     write_text,
 )
+from launching import finished
 
 FULL_DISK = """
 import resource, signal, sys
@@ -110,6 +111,26 @@ def test_what_a_killed_writer_left_goes_with_the_next_and_what_a_living_one_writ
     assert living.returncode == 0
     assert sorted(os.listdir(tmp_path)) == [".somebody-else.abcdefgh.part", "kept", "other"]
     assert (tmp_path / "kept").read_text() == "whole"
+
+
+SWEEPERS = """
+import sys
+from pathlib import Path
+import torch
+from expunge import files
+folder, mine = Path(sys.argv[1]), sys.argv[2]
+for number in range(300):
+    files._swept.clear()  # as if each write were the first one of a process there
+    files.write_tensors(folder / f"{mine}-{number}", {"w": torch.zeros(8)}, {})
+"""
+
+
+def test_what_a_living_process_writes_is_not_swept_by_others_at_any_moment(tmp_path: Path) -> None:
+    """safetensors puts a new file in the place of the one that it is given: a lock on the first would not hold it."""
+    running = [subprocess.Popen([sys.executable, "-c", SWEEPERS, str(tmp_path), str(k)], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True) for k in range(3)]
+    finished(running)
+    assert sorted(os.listdir(tmp_path)) == sorted(f"{k}-{number}" for k in range(3) for number in range(300))
 
 
 def test_folder_in_the_way_is_a_storage_error(tmp_path: Path) -> None:

@@ -66,11 +66,16 @@ class Runtime:
         return [item for batch in self.shard(batches) for item in batch]
 
     def barrier(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process is here.
+
+        Raises:
+            ResourceError: one of them is gone.
+        """
         if self.count > 1:
             from accelerate import PartialState
 
-            PartialState().wait_for_everyone()
+            with _with_the_others():
+                PartialState().wait_for_everyone()
 
     def gather(self, records: Mapping[int, Any]) -> list[Any]:
         """All processes' JSON-able records, in the order of their item numbers, on every process.
@@ -82,7 +87,8 @@ class Runtime:
         if self.count > 1:
             from accelerate.utils import gather_object
 
-            lines = gather_object(lines)
+            with _with_the_others():
+                lines = gather_object(lines)
         pairs = sorted((json.loads(line) for line in lines), key=lambda pair: pair[0])
         return [record for _, record in pairs]
 
