@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "registry": "errors",
     "interrupts": "",
     "locks": "errors untrusted files",
-    "scratch": "locks files",
+    "scratch": "errors locks files",
     "resume": "errors untrusted files",
     "pixels": "errors",
     "sampling": "config records",

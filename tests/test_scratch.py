@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from expunge.errors import UserError
-from expunge.scratch import beside, put
+from expunge.locks import LOCK
+from expunge.scratch import beside, put, taken
 
 KILLED = """
 import os, signal, sys
@@ -93,3 +94,12 @@ def test_a_kill_between_a_record_and_its_file_leaves_the_old_two(tmp_path: Path)
     record.write_text("new")  # whose file never came
     with beside(out):
         assert (out.read_text(), record.read_text()) == ("old", "old")
+
+
+def test_what_was_left_by_a_kill_right_after_all_was_in_place_goes_when_a_second_run_is_refused(tmp_path: Path) -> None:
+    made(tmp_path / "out", "mine")
+    place = tmp_path / ".out.expunge-part"
+    (place / "before.expunge-part").mkdir(parents=True)
+    (place / LOCK).write_text("")
+    assert str(taken(tmp_path / "out", "a new name")) == f"{tmp_path / 'out'} exists already; accepted: a new name"
+    assert os.listdir(tmp_path) == ["out"]

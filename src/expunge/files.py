@@ -1,4 +1,4 @@
-"""Writing to disk so that nothing is ever half-written: in a folder beside it first, then a rename."""
+"""Writing to disk so that nothing is ever half-written: a neighbour file first, then a rename."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import lzma
 import os
 import re
-import shutil
 import sys
 import tempfile
 import unicodedata
@@ -28,16 +27,16 @@ log = logging.getLogger(__name__)
 MOST_UNPACKED = 1 << 30
 """Bytes of the largest packed text that is read: a small file may be packed from endless zeros."""
 _PART = ".expunge-file"
-"""How the name of a folder ends in which a file is being written; `scratch` has another for what takes long."""
+"""How the name of a file ends that is being written; `scratch` has another one for what takes long."""
 _NEIGHBOUR = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_PART)}", re.DOTALL)
 _swept: set[Path] = set()
 """Folders in which this process has looked for what others left."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file in a folder beside `path`, then rename it into place.
+    """Let `write` fill a neighbour of `path`, then rename it into place.
 
-    A process that is killed in between leaves the folder behind; the next one that writes there deletes it.
+    A process that is killed in between leaves its neighbour behind; a later one that writes there deletes it.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written; `path` keeps its old content.
@@ -48,77 +47,81 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         neighbour, handle = _neighbour(path)
-        made = neighbour / "part"
-        write(made)
-        os.chmod(made, 0o644)
-        os.replace(made, path)
+        write(neighbour)
+        os.chmod(neighbour, 0o644)
+        os.replace(neighbour, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}",
                            remedy="free some space or choose another output folder; nothing was half-written"
                            ) from error
     finally:
         if neighbour is not None:
-            shutil.rmtree(neighbour, ignore_errors=True)
+            neighbour.unlink(missing_ok=True)
         if handle >= 0:
             os.close(handle)
 
 
 def _neighbour(path: Path) -> tuple[Path, int]:
-    """A new folder beside `path`, whose own folder is made where there is none; and what holds it (-1: nothing can).
+    """A new file beside `path`, in a folder that is made where there is none; and what keeps sweeps out of the folder.
 
-    The folder is held, not the file in it: some libraries put a new file in the place of the one they are given.
+    The folder is held, not the file: some libraries put a new file in the place of the one that they are given.
     """
     tries = 9
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
+        handle = -1
         try:
-            name = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
-            if sys.platform == "win32":  # no folder can be opened there
-                return Path(name), -1
-            handle = os.open(name, os.O_RDONLY)
-        except FileNotFoundError:  # another process took it away just then: its folder was empty, or it was swept
+            handle = _held(path.parent, together=True)
+            opened, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+        except FileNotFoundError:  # somebody took the folder away just then, because it was empty
+            if handle >= 0:
+                os.close(handle)
             tries -= 1
             if not tries:
                 raise
             continue
-        _hold(handle, wait=True)
-        if os.path.isdir(name):
-            return Path(name), handle
-        os.close(handle)  # swept by another process before it was held
+        os.close(opened)
+        return Path(name), handle
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what killed processes left behind in a folder: neighbours that nobody holds. Once per process and folder.
+    """Delete what killed processes left behind in a folder, at a moment when nobody writes there.
 
-    Where the system knows no such locks nothing is deleted.
+    Once per process and folder. Where the system knows no such locks nothing is deleted.
     """
     if folder in _swept:
         return
-    _swept.add(folder)
-    left = list[str]()
-    with suppress(FileNotFoundError):  # somebody took the folder away just then
+    with suppress(OSError):  # somebody took the folder away just then, or it cannot be changed
         left = [entry.path for entry in os.scandir(folder) if _NEIGHBOUR.fullmatch(entry.name)]
-    for neighbour in left:
-        with suppress(OSError):
-            handle = os.open(neighbour, os.O_RDONLY)
-            try:
-                if _hold(handle, wait=False):
-                    shutil.rmtree(neighbour)
-            finally:
+        handle = _held(folder, together=False) if left else -1
+        if left and handle < 0:
+            return  # perhaps the next time
+        _swept.add(folder)
+        try:
+            for file in left:
+                os.unlink(file)
+        finally:
+            if left:
                 os.close(handle)
 
 
-def _hold(handle: int, wait: bool) -> bool:
-    """Hold an open folder until it is closed, however this process ends; False where another one does, or none can."""
+def _held(folder: Path, together: bool) -> int:
+    """An open folder, whose closing lets it go, however this process ends; -1 where it cannot be held.
+
+    Args:
+        together: with others that write there, after whoever sweeps it at the moment; else alone, or not at all.
+    """
     if sys.platform == "win32":
-        return False
+        return -1
     import fcntl
 
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH if together else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        return False
-    return True
+        os.close(handle)
+        return -1
+    return handle
 
 
 def readable_by_all(place: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from expunge.errors import StorageError, UserError
 from expunge.files import put_in_place
 from expunge.locks import LOCK, alone
 
@@ -24,7 +25,7 @@ def beside(out: Path) -> Iterator[Path]:
     Raises:
         UserError: another process is writing there. StorageError: the folder cannot be written.
     """
-    place = out.with_name(f".{out.name}.expunge-part")
+    place = _place(out)
     with alone(place, out):
         _returned(place / _ASIDE, out)
         _empty(place)
@@ -35,6 +36,15 @@ def beside(out: Path) -> Iterator[Path]:
     with suppress(OSError):  # another process has begun to write there
         (place / LOCK).unlink()
         place.rmdir()
+
+
+def taken(out: Path, accepted: str, remedy: str = "") -> UserError:
+    """What to raise where `out` is there already. What a process left beside it that was killed right after it had put
+    it there is cleared away, for nobody else will come to do it."""
+    if _place(out).exists():
+        with suppress(UserError, StorageError), beside(out):
+            pass
+    return UserError(f"{out} exists already", accepted=accepted, remedy=remedy)
 
 
 def put(made: Path, out: Path, *companions: tuple[Path, Path]) -> None:
@@ -49,6 +59,10 @@ def put(made: Path, out: Path, *companions: tuple[Path, Path]) -> None:
         OSError: a place cannot be taken; all is as it was.
     """
     put_in_place([*companions, (made, out)], made.parent / _ASIDE)
+
+
+def _place(out: Path) -> Path:
+    return out.with_name(f".{out.name}.expunge-part")
 
 
 def _returned(aside: Path, out: Path) -> None:

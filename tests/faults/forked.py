@@ -51,12 +51,14 @@ class Ended:
         code: as a shell tells it (137 after SIGKILL).
         said: standard output and standard error.
         touches: how often it touched its folder; seconds: of processor time.
+        whole: whether the command had come to its good end, whatever ended the process then.
     """
 
     code: int
     said: str
     touches: int
     seconds: float
+    whole: bool
 
 
 def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], cut: Cut | None = None) -> Ended:
@@ -71,14 +73,14 @@ def run(words: Sequence[str], folder: Path, environment: Mapping[str, str], cut:
     log = folder.with_name(f"{folder.name}.log")
     log.write_bytes(b"")
     sys.stdout.flush()
-    with mmap.mmap(-1, 8) as touches:  # seen by both
+    with mmap.mmap(-1, 9) as touches:  # seen by both
         child = os.fork()
         if not child:
             _become(words, folder, environment, log, touches, cut)
         status, usage = _wait(child, touches, cut)
         code = os.waitstatus_to_exitcode(status)
         return Ended(128 - code if code < 0 else code, log.read_text(errors="replace"), _count(touches),
-                     usage.ru_utime + usage.ru_stime)
+                     usage.ru_utime + usage.ru_stime, bool(touches[8]))
 
 
 def imported(names: Sequence[str]) -> None:
@@ -141,7 +143,8 @@ def _become(words: Sequence[str], folder: Path, environment: Mapping[str, str], 
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         except BaseException:
             traceback.print_exc()
-        watching.clear()  # the command is done: a signal ends what is left of the process without a word
+        touches[8] = int(code == 0)  # the command is done: a signal ends what is left of the process without a word
+        watching.clear()
         if "EXPUNGE_FAULTS_MODULES" in os.environ:
             Path(os.environ["EXPUNGE_FAULTS_MODULES"]).write_text("\n".join(sys.modules))
         atexit._run_exitfuncs()

@@ -86,21 +86,21 @@ class Place:
             kept.write_text(json.dumps({"touches": ended.touches, "seconds": ended.seconds}))
         return {**json.loads(kept.read_text()), "files": _files(folder, VERBS[name])}
 
-    def trial(self, name: str, cuts: list[Cut]) -> list[str]:
+    def trial(self, number: int, name: str, cuts: list[Cut]) -> list[str]:
         """Begin a verb, end it by each cut in turn, and let it come to its end; what is wrong then, in words."""
         verb, wrong = VERBS[name], list[str]()
-        folder = self.root / "trials" / f"{_plain(name)}-{os.getpid()}"
+        folder = self.root / "trials" / f"{_plain(name)}-{number}"
         shutil.rmtree(folder, ignore_errors=True)
         for cut in cuts:
             ended = self._run(verb.command, folder, cut)
-            if ended.code == 0 and (cut.later or ended.touches < cut.touch):
+            if (ended.whole or _there_already(verb, ended)) and (cut.later or ended.touches < cut.touch):
                 wrong.append("missed")
             elif ended.code != SIGNALS[cut.signal]:
                 wrong.append(f"code {ended.code} after {cut.signal}: {ended.said[-2000:]}")
             elif cut.signal != "SIGKILL":
                 wrong += _badly_said(ended)
         last = self._run(verb.command, folder)
-        if last.code != 0 and not (verb.once and last.code == 2 and "exists already" in last.said):
+        if last.code != 0 and not _there_already(verb, last):
             wrong.append(f"code {last.code} at the end: {last.said[-2000:]}")
         wrong += _unlike(_files(folder, verb), self.reference(name)["files"])
         if verb.after and (ended := self._run(verb.after, folder)).code:
@@ -175,6 +175,11 @@ def _first_difference(one: Any, other: Any, at: str = "") -> str:
     return f"{at} {str(one)[:200]!r}, not {str(other)[:200]!r}"
 
 
+def _there_already(verb: Verb, ended: Ended) -> bool:
+    """Whether it was refused because an earlier run had come to its end."""
+    return verb.once and ended.code == 2 and "exists already" in ended.said
+
+
 def _badly_said(ended: Ended) -> list[str]:
     lines = ended.said.strip().splitlines()
     wrong = ["a traceback"] if "Traceback" in ended.said else []
@@ -204,7 +209,7 @@ def main() -> int:
         name = names[number % len(names)]
         reference = place.reference(name)
         cuts = cuts_of(number, given.seed, reference["touches"], reference["seconds"])
-        wrong = place.trial(name, cuts)
+        wrong = place.trial(number, name, cuts)
         trials.append({"number": number, "verb": name, "cuts": [vars(cut) for cut in cuts], "wrong": wrong})
         neighbour = file.with_suffix(".part")
         neighbour.write_text(json.dumps(trials, indent=1))

@@ -92,6 +92,16 @@ def test_stopped_run_ends_at_the_same_bits(model: Any, tmp_path: Path, changes: 
     assert resumed.card.losses == whole.card.losses
 
 
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}, {"source": "edited", "source.grid": 3}],
+                         ids=["whole", "lora", "nothing drawn before the first step"])
+def test_a_run_that_was_killed_after_its_last_step_ends_at_the_same_bits(model: Any, tmp_path: Path,
+                                                                         changes: dict[str, Any]) -> None:
+    recipe, checkpoint = SMALL.override(changes), tmp_path / "run.safetensors"
+    whole = recipe(model, REQUEST, seed=1, checkpoint=checkpoint)
+    assert checkpoint.exists()  # whoever writes the patch deletes it
+    assert same(dict(recipe(model, REQUEST, seed=1, checkpoint=checkpoint).tensors), dict(whole.tensors))
+
+
 def test_seconds_of_a_resumed_run_are_those_of_all_sessions(model: Any, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, checkpoint, clock = SMALL.override({"checkpoint_every": 0.0}), tmp_path / "run.safetensors", [0.0]

@@ -42,7 +42,7 @@ from expunge.report.about import About
 from expunge.report.card import model_card
 from expunge.report.covering import without_folders
 from expunge.report.sensitive import redacted
-from expunge.scratch import beside
+from expunge.scratch import beside, taken
 
 MANIFEST, BOM, STATEMENT, SEALED = "manifest.json", "bom.cdx.json", "statement.json", "attestation.dsse.json"
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".ckpt", ".pt", ".pth")
@@ -84,7 +84,7 @@ def make_bundle(run: str | Path, out: str | Path, *, exports: Sequence[str | Pat
     patch, run = Patch.load(run), run if run.is_dir() else run.parent
     found = records_of_edit(run)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already", accepted="a new or empty folder")
+        raise taken(out, "a new or empty folder")
     files.check_writable(out.parent)
     patch = shareable(patch) if redact else replace(patch, texts={})
     try:

@@ -26,7 +26,7 @@ from expunge.models.source import Source, source_of, weighted
 from expunge.models.store import located, opened_from
 from expunge.records.export import ExportRecord
 from expunge.runtime import Progress
-from expunge.scratch import beside, put
+from expunge.scratch import beside, put, taken
 
 if TYPE_CHECKING:
     from expunge.exports.check import CheckSettings
@@ -186,11 +186,11 @@ def _check_free(out: Path, form: Format, overwrite: bool) -> None:
     """UserError: something is at `out` that is not to be overwritten, or cannot be."""
     if form.kind == "folder" and out.is_file():
         raise UserError(f"{out} is a file", accepted="a new or empty folder")
-    taken = out.is_file() if form.kind == "file" else out.is_dir() and any(out.iterdir())
+    there = out.is_file() if form.kind == "file" else out.is_dir() and any(out.iterdir())
     if form.kind == "file" and out.is_dir():
         raise UserError(f"{out} is a folder", accepted="the name of a new file")
-    if taken and not overwrite:
-        raise UserError(f"{out} exists already", accepted="a new name", remedy="choose another, or say --overwrite")
+    if there and not overwrite:
+        raise taken(out, "a new name", "choose another, or say --overwrite")
 
 
 

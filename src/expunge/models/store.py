@@ -35,7 +35,7 @@ from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
 from expunge.records import HUB_NAME
-from expunge.scratch import beside
+from expunge.scratch import beside, taken
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
     if only and only != LORA:
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already", accepted="a new or empty folder")
+        raise taken(out, "a new or empty folder")
     said = source_of(source, parts, lora)
     place = located(said, allow_pickle=allow_pickle, revision=revision, variant=variant)
     opened = open_model(place, (number, number), with_checker=True, as_stored=bool(said.loras))

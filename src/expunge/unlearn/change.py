@@ -35,10 +35,13 @@ Standing = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 
 
 class Change(Protocol):
-    """Attributes: params: what trains, by name."""
+    """Attributes: params: what trains, by name; state: what else a run that goes on must know."""
 
     @property
     def params(self) -> Mapping[str, Parameter]: ...
+
+    @property
+    def state(self) -> Mapping[str, Tensor]: ...
 
     def teacher(self, model: Model) -> Model:
         """The model with the change left out, bit for bit as it was."""
@@ -79,8 +82,18 @@ class Whole:
     before: Mapping[str, Tensor]
     types: Mapping[str, torch.dtype]
     _off: bool = field(default=False, init=False)
-    _asked: set[str] = field(default_factory=set, init=False)
+    _called: Tensor = field(init=False)
     _stand_ins: Mapping[str, Tensor] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._called = torch.zeros(len(self.params), dtype=torch.bool)
+        self._places = {name: place for place, name in enumerate(self.params)}
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Which layers were called, in the order of `params`: a run that goes on may have no step left that calls them.
+        """
+        return {"called": self._called}
 
     @contextmanager
     def off(self) -> Iterator[None]:
@@ -106,7 +119,7 @@ class Whole:
 
     def taken(self, name: str) -> Tensor:
         """What the layer computes with now: of a master in another type with a way for the gradient."""
-        self._asked.add(name)
+        self._called[self._places[name]] = True
         return self.before[name] if self._off else self._stand_ins.get(name, self.params[name]).to(self.types[name])
 
     def made(self) -> Made:
@@ -117,7 +130,7 @@ class Whole:
         """
         now = {name: p.detach().to(self.types[name]) for name, p in self.params.items()}
         changed = {name: value.clone() for name, value in now.items() if not torch.equal(value, self.before[name])}
-        if aside := [name for name in changed if name not in self._asked]:
+        if aside := [name for name in changed if not self._called[self._places[name]]]:
             raise ExpungeError(f"{aside[0]!r} is used without its layer being called, so it was never left out",
                                accepted="networks that call their layers", remedy="another scope")
         return Made(changed)
@@ -196,6 +209,11 @@ class LowRank:
     def params(self) -> Mapping[str, Parameter]:
         """The factors."""
         return self.adapters.params
+
+    @property
+    def state(self) -> Mapping[str, Tensor]:
+        """Nothing."""
+        return {}
 
     def teacher(self, model: Model) -> Model:
         """The same networks, with the LoRA off whenever this one is asked."""

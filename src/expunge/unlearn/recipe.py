@@ -353,7 +353,7 @@ class Recipe(Settings):
             context = replace(self._context(model, change, keeping.request, seed, past, Stages(progress), processes),
                               resumed=resumed)
             begun.put_into(change.params)
-            trained = self._train(context, change.params, checkpoint, progress, began, past, processes)
+            trained = self._train(context, change, checkpoint, progress, began, past, processes)
             made = change.made()
         if not made.tensors:
             raise TrainingError(f"{len(trained.losses)} steps of {self.name} changed no weight at all",
@@ -389,10 +389,10 @@ class Recipe(Settings):
                        **({"dtype": str(model.dtype)} if model.dtype != torch.float32 else {}),
                        **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
 
-    def _train(self, context: TrainContext, params: Mapping[str, Parameter], checkpoint: Path | None,
-               progress: Progress | None, began: float, past: PriorEdits | None, processes: Runtime) -> Trained:
-        step, state, optimizers = self._parts(context, params, past)
-        return run_loop(step, self.steps, state, optimizers, checkpoint=checkpoint,
+    def _train(self, context: TrainContext, change: Change, checkpoint: Path | None, progress: Progress | None,
+               began: float, past: PriorEdits | None, processes: Runtime) -> Trained:
+        step, state, optimizers = self._parts(context, change.params, past)
+        return run_loop(step, self.steps, {**state, **change.state}, optimizers, checkpoint=checkpoint,
                         under=self.inputs(context.student, context.request, context.seed, past),
                         every=self.checkpoint_every, learning_rate={"adam": self._rate}, progress=progress, began=began,
                         processes=processes)
