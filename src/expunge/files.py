@@ -110,16 +110,23 @@ def _held(folder: Path, together: bool) -> int:
 
     Args:
         together: with others that write there, after whoever sweeps it at the moment; else alone, or not at all.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
     """
     if sys.platform == "win32":
         return -1
     import fcntl
 
-    handle = os.open(folder, os.O_RDONLY)
+    handle = -1
     try:
+        handle = os.open(folder, os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_SH if together else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(handle)
+    except FileNotFoundError:
+        raise
+    except OSError:  # held by another, a folder that may be written but not read, or a file system without locks
+        if handle >= 0:
+            os.close(handle)
         return -1
     return handle
 

@@ -40,9 +40,10 @@ def record_of_export(file: Path) -> Any:
 
 
 def page(file: Path) -> bytes:
-    """A report without times, how they were taken, memory, and the digest of its record, which holds them."""
+    """A report without what an edit takes, which of an interrupted one is known in part, and what else the day decides.
+    """
     measured = (rb"<dt>Record</dt><dd>[0-9a-f]{16}</dd>", rb"\d{4}-\d\d-\d\dT[\d:+]+", rb"[\d.]+ (s|min|GiB)\b",
-                rb" by the clock\b")
+                rb" by the clock\b", rb'<section id="cost"(?s:.*?)</section>')
     return re.sub(b"|".join(measured), b"", file.read_bytes())
 
 
