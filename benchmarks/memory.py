@@ -74,9 +74,9 @@ def measured(batch: int, dtype: str = "float32", eight_bit: bool = False, **sett
     gc.collect()
     if sys.platform == "linux":
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # pages that the first run left would be taken for room
-    with PeakMemory() as nothing:
+    with PeakMemory(model.device) as nothing:
         pass
-    with PeakMemory() as peak:
+    with PeakMemory(model.device) as peak:
         recipe(model, request)
     assert peak.bytes is not None
     assert nothing.bytes is not None

@@ -33,13 +33,13 @@ MAY_IMPORT = {
     "runtime": "errors untrusted records files config",
     "train": "errors untrusted records files sealed config interrupts resume runtime",
     "models": "errors untrusted records files config registry pixels scratch runtime train",
-    "metrics": "errors untrusted records files sealed config registry pixels runtime",
-    "detectors": "errors untrusted records files config registry runtime metrics",
+    "metrics": "errors untrusted records files sealed config registry interrupts pixels runtime",
+    "detectors": "errors untrusted records files config registry interrupts runtime metrics",
     "finetune": "errors untrusted records files config registry resume runtime train models",
     "continual": "errors untrusted records files config train",
     "guard": "errors untrusted records files config registry locks resume runtime train finetune models",
-    "attacks": "errors untrusted records files sealed config registry locks resume sampling suite_results runtime "
-               "train finetune models metrics detectors",
+    "attacks": "errors untrusted records files sealed config registry interrupts locks resume sampling suite_results "
+               "runtime train finetune models metrics detectors",
     "unlearn": "errors untrusted records files config registry locks resume runtime train continual models attacks",
     "evaluation": "errors untrusted records files config registry pixels locks sampling suite_results runtime models "
                   "metrics detectors",
@@ -48,8 +48,8 @@ MAY_IMPORT = {
     "report": "errors untrusted records files config locks suite_results",
     "evidence": "errors untrusted records files extras locks scratch runtime models report",
     "hub": "errors untrusted records files config models report evidence",
-    "bench": "errors untrusted records files sealed config registry locks scratch resume runtime models metrics "
-             "detectors attacks protocols unlearn evaluation",
+    "bench": "errors untrusted records files sealed config registry interrupts locks scratch resume runtime models "
+             "metrics detectors attacks protocols unlearn evaluation",
     "sequence": "errors untrusted records files config registry locks resume runtime train models metrics detectors "
                 "unlearn evaluation continual",
     "exports": "errors untrusted records files config scratch runtime models metrics detectors evaluation unlearn",

@@ -40,7 +40,11 @@ def asked() -> KeyboardInterrupt | None:
 
 
 def check() -> None:
-    """Raise what has asked this process to stop, which somebody swallowed: else this would not be reached."""
+    """Raise what has asked this process to stop, which somebody swallowed: else this would not be reached.
+
+    Whoever keeps an error as a finding (a failed cell, attempt or answer) asks here first: compiled code may have made
+    it of an interrupt.
+    """
     if _asked:
         raise _asked[0]
 

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -100,18 +100,28 @@ def alone(folder: Path, called: Path | None = None) -> Iterator[None]:
         UserError: another one does. StorageError: the folder cannot be written.
     """
     new = not folder.exists()
-    try:
-        with held(folder) as mine:
-            if not mine:
-                raise UserError(f"another run is writing into {called or folder}",
-                                accepted="one run at a time in a folder", remedy="wait for it, or "
-                                "choose another output folder; nothing was begun")
+    with held(folder) as mine:
+        if not mine:
+            raise UserError(f"another run is writing into {called or folder}",
+                            accepted="one run at a time in a folder", remedy="wait for it, or "
+                            "choose another output folder; nothing was begun")
+        try:
             yield
-    except BaseException:
-        if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
-            (folder / LOCK).unlink()
-            folder.rmdir()
-        raise
+        except BaseException:
+            if new and folder.is_dir() and [file.name for file in folder.iterdir()] == [LOCK]:
+                give_up(folder)
+            raise
+
+
+def give_up(folder: Path) -> None:
+    """Take away an empty folder that this process holds, and its lock file before it is let go: whoever opened the
+    file and gets the lock afterwards sees that it is there no more, and begins anew (`filelock` looks).
+
+    What the system keeps, as an open file on Windows, stays.
+    """
+    with suppress(OSError):
+        (folder / LOCK).unlink()
+        folder.rmdir()
 
 
 def alone_in_out(inner: str = "", when: Callable[[], bool] = lambda: True

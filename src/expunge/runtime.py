@@ -343,15 +343,23 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def peak_memory() -> int | None:
-    """Most memory in use so far, in bytes: the accelerator's if one is there, else the process's.
+def finished(device: torch.device) -> None:
+    """Wait until a device has done what it was given: an accelerator goes on while the program does."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device | None = None) -> int | None:
+    """Most memory in use so far, in bytes: of the accelerator that `device` is, else of the process.
 
     None where the system does not tell.
     """
-    import torch
+    if device is not None and device.type == "cuda":
+        import torch
 
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
+        return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "win32":
         return None
     import resource

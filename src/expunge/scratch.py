@@ -10,7 +10,7 @@ from pathlib import Path
 
 from expunge.errors import StorageError, UserError
 from expunge.files import put_in_place
-from expunge.locks import LOCK, alone
+from expunge.locks import LOCK, alone, give_up
 
 _ASIDE = "before.expunge-part"
 
@@ -33,9 +33,7 @@ def beside(out: Path) -> Iterator[Path]:
             yield place
         finally:
             _empty(place)
-    with suppress(OSError):  # another process has begun to write there
-        (place / LOCK).unlink()
-        place.rmdir()
+            give_up(place)
 
 
 def taken(out: Path, accepted: str, remedy: str = "") -> UserError:

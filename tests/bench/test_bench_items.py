@@ -77,9 +77,10 @@ def test_attacks_on_several_concepts_are_counted_together() -> None:
 
 PEAKS = """
 import numpy as np
+import torch
 from expunge.bench.memory import PeakMemory
 for count in (1000, 50_000_000, 1000):
-    with PeakMemory() as peak:
+    with PeakMemory(torch.device("cpu")) as peak:
         np.ones(count)
     print(peak.bytes)
 """

@@ -68,6 +68,9 @@ def numbers(edit: Edit) -> Any:
 @pytest.mark.slow
 def test_workers_that_end_without_a_cell_are_an_error_that_says_where_their_logs_are(tmp_path: Path) -> None:
     settings = BenchSettings.build({"methods": [{"method": "esd"}], "concepts": [{"concept": "chruch"}]})
+    earlier = tmp_path / "cells" / "esd" / "chruch" / "0" / CELL  # of another day
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("")
     jobs = submit(yaml.safe_dump(settings.model_dump(mode="json")), 1, out=tmp_path)
     with pytest.raises(ResourceError, match=f"1 workers ended without a cell; their logs are in {tmp_path / FLEET}"):
         wait(jobs, settings, tmp_path, lambda *said: None)

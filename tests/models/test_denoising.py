@@ -47,7 +47,7 @@ def test_without_a_classifier_the_output_goes_away_from_the_null() -> None:
         both = network_conditioning(model, cond, null, 3.0)
         torch.testing.assert_close(guided(model, x, t, both, 3.0), near + 3.0 * (far - near))
         torch.testing.assert_close(guided(model, x, t, network_conditioning(model, cond, None, 1.0), 1.0), far)
-    assert (passes_of(model, 3.0), passes_of(model, 1.0)) == (2, 1)
+    assert (passes_of(model.denoiser.guided, 3.0), passes_of(model.denoiser.guided, 1.0)) == (2, 1)
 
 
 def test_a_negative_prompt_takes_the_place_of_zeros() -> None:
@@ -59,7 +59,7 @@ def test_a_negative_prompt_takes_the_place_of_zeros() -> None:
 
 def test_a_distilled_model_is_told_its_guidance_and_passes_once() -> None:
     model = loaded(Distilled())
-    assert passes_of(model, 7.0) == 1
+    assert passes_of(model.denoiser.guided, 7.0) == 1
     assert against(model, 7.0) is None
     low, high = (draw(model, [("a church", 0)], Sampler(steps=3, guidance=g)) for g in (1.0, 7.0))
     assert not torch.equal(low, high)

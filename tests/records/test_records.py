@@ -48,13 +48,21 @@ def test_record_refuses_unknown_keys(record: Request) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("{", "PatchCard: Invalid JSON"), ("[]", "PatchCard: Input should be an object"),
+    ("{", "PatchCard: Expecting property name"), ("[]", "PatchCard: Input should be an object"),
     ('{"format": 2, "surprise": 1}', "format: Input should be 1; request: Field required")])
 def test_reading_tells_every_mistake_in_one_line(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         PatchCard.read(text)
     assert "\n" not in str(caught.value)
     assert PatchCard.read(CARD.model_dump_json()) == CARD
+
+
+def test_of_a_long_list_the_first_mistake_is_told_alone() -> None:
+    """Of millions, a message of all takes gigabytes, and a file of a megabyte holds so many."""
+    with pytest.raises(ValueError, match="scores: 0: name: Field required") as caught:
+        Evaluation.read('{"scores": [' + ", ".join(["{}"] * 10_000) + "]}")
+    assert "scores: 1" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_kept_detection_has_the_form_that_it_always_had() -> None:

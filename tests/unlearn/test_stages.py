@@ -31,7 +31,7 @@ def test_all_of_a_stage_is_done_and_told_of() -> None:
 
 
 def test_a_rehearsal_does_a_few_items_and_counts_all() -> None:
-    work, done = Rehearsal(), []
+    work, done = Rehearsal(torch.device("cpu")), []
     for item in work.each(range(1000)):
         time.sleep(0.02)
         done.append(item)
@@ -41,7 +41,7 @@ def test_a_rehearsal_does_a_few_items_and_counts_all() -> None:
 
 
 def test_a_stage_within_an_item_is_none_of_its_time() -> None:
-    work = Rehearsal()
+    work = Rehearsal(torch.device("cpu"))
     for _ in work.each(range(1000)):
         for _ in work.each(range(10)):
             time.sleep(0.02)
@@ -51,7 +51,7 @@ def test_a_stage_within_an_item_is_none_of_its_time() -> None:
 def test_a_slow_item_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stages, "SLOW", 0.01)
     monkeypatch.setattr(stages, "ENOUGH", 0.01)
-    work, done = Rehearsal(), []
+    work, done = Rehearsal(torch.device("cpu")), []
     for item in work.each(range(10)):
         time.sleep(0.02)
         done.append(item)

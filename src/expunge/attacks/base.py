@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from expunge import interrupts
 from expunge.attacks.proposal import Batch, Outcome, Rounds
 from expunge.attacks.victim import Goal, Item, Victim, pictures_budget
 from expunge.config import Settings, below, knob, merged
@@ -180,6 +181,7 @@ class Attack(Settings, ABC):
                 yield outcome
             reason = ""
         except FAILURES as error:
+            interrupts.check()
             reason = described(error)
             log.warning("%s failed on a batch of %d: %s", self.name, len(items), reason)
             log.debug("where it failed", exc_info=error)

@@ -77,7 +77,7 @@ class Inpainting(FromPicture):
         def leaked_by_reference(places: Sequence[int]) -> list[Detection]:
             return goal.see(shown[list(places)])
 
-        return Rung(f"hole {hole}", pictures, picture_rows(unguided_if_empty(victim.sampler, self.words)),
+        return Rung(f"hole {hole}", pictures, victim.rows(unguided_if_empty(victim.sampler, self.words)),
                     leaked_by_reference=leaked_by_reference)
 
 

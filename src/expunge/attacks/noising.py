@@ -70,8 +70,8 @@ class Noising(FromPicture):
     def budget(self, sampler: Sampler) -> Spent:
         """One image per strength and wording, each of so many of the sampler's steps."""
         return Spent(images=len(self.strengths) * len(self.words),
-                     network_rows=sum(_rows(sampler, strength, words) for strength in self.strengths
-                                      for words in self.words))
+                     network_rows=sum(picture_rows(unguided_if_empty(sampler, words), strength)
+                                      for strength in self.strengths for words in self.words))
 
     def rungs(self, victim: Victim, given: References, goal: Goal) -> list[Rung]:
         """Every strength with every wording."""
@@ -88,17 +88,14 @@ class Noising(FromPicture):
             x = _noised(model, x0[list(places)], eps, steps, start)
             return seen_as(model, finish(victim, x, [prompt.text for prompt, _ in items], words, start))
 
-        return Rung(f"strength {strength:g} with the {words} prompt", pictures, _rows(victim.sampler, strength, words))
+        return Rung(f"strength {strength:g} with the {words} prompt", pictures,
+                    victim.rows(unguided_if_empty(victim.sampler, words), strength))
 
 
 def _noised(model: Model, x0: Tensor, eps: Tensor, steps: int, start: int) -> Tensor:
     """x0 (B, c, h, w) at the noise level of grid point `start`."""
     process = model.process_for(x0)
     return process.noised(x0, eps.to(x0.device), process.schedule.grid(steps)[start].repeat(len(x0)))
-
-
-def _rows(sampler: Sampler, strength: float, words: Words) -> int:
-    return picture_rows(unguided_if_empty(sampler, words), strength)
 
 
 def start_point(strength: float, steps: int) -> int:

@@ -16,7 +16,7 @@ from operator import attrgetter
 
 from torch import Tensor
 
-from expunge.attacks.victim import Goal, Item, Victim, picture_rows
+from expunge.attacks.victim import Goal, Item, Victim
 from expunge.records import Detection, Request, Spent
 
 Again = Callable[[Sequence[int]], Tensor]
@@ -186,9 +186,9 @@ class Batch:
         row, found = one.row, sight.found and not sight.error
         if self.victim.watch is not None:
             self.victim.watch(self.items[row], self._text(one), self._seed(one), one.draw is None, picture, sight)
-        own = picture_rows(self.victim.sampler.of(self.items[row][0]))
+        own = self.victim.rows(self.victim.sampler.of(self.items[row][0]))
         self._meter.add([row], images=1, network_rows=own if one.network_rows is None else one.network_rows)
-        made = Outcome(row, found, self._meter[row], picture, error=sight.error)
+        made = Outcome(row, found, self._meter[row], picture.clone(), error=sight.error)
         if found or not one.name:
             made = replace(made, text=one.text if one.text not in (None, self.items[row][0].text) else "", ids=one.ids,
                            tensors=one.tensors(), again=None if one.fixed else partial(self._again, one))
@@ -213,6 +213,7 @@ class Batch:
 
     def _settle(self, outcome: Outcome) -> None:
         self._standing.pop(outcome.row)
+        self._last.pop(outcome.row, None)
         self._settled.append(outcome)
 
     def _seed(self, one: Candidate) -> int:

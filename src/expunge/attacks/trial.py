@@ -24,13 +24,13 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from expunge import untrusted
+from expunge import interrupts, untrusted
 from expunge.attacks.base import FAILURES, Attack
 from expunge.attacks.proposal import Again, Outcome
 from expunge.attacks.victim import Goal, Item, Victim, fresh_seed
 from expunge.errors import StorageError
 from expunge.files import append_lines, whole_lines, write_atomically, write_tensors, write_text
-from expunge.records import Attempt, ItemKey, Request, Spent
+from expunge.records import Attempt, ItemKey, Prompt, Request, Spent
 from expunge.registry import ATTACKS, described
 from expunge.resume import Inputs, damaged
 from expunge.runtime import Progress
@@ -82,6 +82,7 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
         except StorageError:
             raise
         except FAILURES as error:  # an outcome that cannot be kept, of somebody's own attack
+            interrupts.check()
             log.debug("an outcome of %s cannot be kept", attack.name, exc_info=error)
             broken = Outcome(outcome.row, False, Spent(), error=f"its outcome cannot be kept: {described(error)}")
             attempt = _settled(attack, victim, item, broken, goal, folder, fresh, confirm)
@@ -100,8 +101,10 @@ def attempts(attack: Attack, victim: Victim, request: Request, items: Sequence[I
 
 def plain(victim: Victim, items: Sequence[Item], goal: Goal, batch: int = 32) -> list[Attempt]:
     """The items without any attack: "found before" or "not elicited", or "failed" where the judge did."""
-    spent = Spent(images=1, network_rows=victim.rows_per_picture)
-    return [Attempt(attack="none", access="none", prompt=prompt, seed=seed, spent=spent, text=prompt.text,
+    def spent(prompt: Prompt) -> Spent:
+        return Spent(images=1, network_rows=victim.rows(victim.sampler.of(prompt)))
+
+    return [Attempt(attack="none", access="none", prompt=prompt, seed=seed, spent=spent(prompt), text=prompt.text,
                     outcome="failed" if sight.error else "found before" if sight.found else "not elicited",
                     error=sight.error)
             for (prompt, seed), sight in zip(items, victim.seen(goal, items, batch), strict=True)]
@@ -168,6 +171,7 @@ def _seen_again(again: Again, seeds: Sequence[int], goal: Goal, confirm: Goal | 
     try:
         pictures = again(seeds)
     except FAILURES as error:
+        interrupts.check()
         log.warning("fresh images could not be drawn: %s", error)
         return {"note": "; ".join(filter(None, (note, f"no fresh images: {described(error)}")))}
     seen = goal.see(pictures)

@@ -14,7 +14,7 @@ from expunge.metrics.base import Aim, Judge, shows
 from expunge.metrics.judging import ask
 from expunge.metrics.prompts import Prompts
 from expunge.models.conditioning import Conditioning
-from expunge.models.denoising import against, denoise, passes
+from expunge.models.denoising import against, denoise, passes, passes_of
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.models.sample import by_way, check_finite, draw
@@ -169,11 +169,16 @@ class Victim:
     @property
     def rows_per_picture(self) -> int:
         """Rows that one image sends through the denoiser."""
-        return picture_rows(self.sampler)
+        return self.rows(self.sampler)
+
+    def rows(self, sampler: Sampler, share: float = 1.0) -> int:
+        """Rows that `share` of the steps of one image send through the denoiser, drawn so."""
+        return round(sampler.steps * share) * passes_of(self.model.denoiser.guided, sampler.guidance)
 
 
 def picture_rows(sampler: Sampler, share: float = 1.0) -> int:
-    """Rows that `share` of the steps of one image send through the denoiser: with guidance two for each step."""
+    """Most rows that `share` of the steps of one image send through a denoiser: with guidance two for each step. Models
+    that are told the guidance take one (`Victim.rows`)."""
     return round(sampler.steps * share) * passes(sampler.guidance)
 
 

@@ -6,6 +6,7 @@ one that is lost costs the cell that it was at. submitit starts them; what it ke
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from expunge.runtime import Progress
 
 if TYPE_CHECKING:
     from submitit import Job
+
+log = logging.getLogger(__name__)
 
 FLEET = "fleet"
 FILE = "bench.yaml"
@@ -65,17 +68,20 @@ def submit(text: str, workers: int, *, out: Path, only: Sequence[str] = (), clus
 
 
 def wait(jobs: Sequence[Job[str]], settings: BenchSettings, out: Path, tell: Progress) -> None:
-    """Until every worker has ended, however it ended; told (cells made, in all, workers that are left).
+    """Until every worker has ended; told (cells made, in all, workers that are left). A lost one costs a cell.
 
     Raises:
-        ResourceError: all have ended without one.
+        ResourceError: all have failed, and no cell was added to those of earlier runs.
     """
-    total = len(settings.methods) * len(settings.concepts) * len(settings.seeds)
+    before, total = _made(out), len(settings.methods) * len(settings.concepts) * len(settings.seeds)
     while left := [job for job in jobs if not job.done()]:
         tell(_made(out), total, f"{len(left)} of {len(jobs)} workers")
         time.sleep(PAUSE)
-    if not _made(out):
+    lost = [job for job in jobs if job.exception() is not None]
+    if len(lost) == len(jobs) and before == _made(out) < total:
         raise ResourceError(f"{len(jobs)} workers ended without a cell", remedy=f"their logs are in {out / FLEET}")
+    for job in lost:
+        log.warning("worker %s ended with an error, as it does where a cell failed: %s", job.job_id, job.paths.stderr)
 
 
 def _made(out: Path) -> int:

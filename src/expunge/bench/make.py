@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from expunge import runtime, untrusted
+from expunge import interrupts, runtime, untrusted
 from expunge.attacks.settings import AttackSettings
 from expunge.attacks.suite import attack
 from expunge.bench.cells import CELL, Cell, Stage
@@ -59,6 +59,7 @@ def make(cell: Cell, model: Model, world: World, settings: BenchSettings, tell: 
     except StorageError:
         raise
     except Exception as error:  # a method may be anybody's; whatever it raises is its failure and not the bench's
+        interrupts.check()
         said = str(error) if isinstance(error, ExpungeError) else f"{type(error).__name__}: {error}"
         log.warning("%s failed at %s: %s", cell.name, stage[-1], said, exc_info=not isinstance(error, ExpungeError))
         edit = edit.model_copy(update={"failed_at": stage[-1], "failure": said, "cost": _read_cost(cell.folder),
@@ -99,7 +100,7 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
         return made, cost
     cell.begin("erase")
     went_on = (cell.folder / CHECKPOINT).is_file()
-    with PeakMemory() as peak, counted(model) as rows:
+    with PeakMemory(model.device) as peak, counted(model) as rows:
         began, busy = time.monotonic(), time.process_time()
         patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder, own_look=False,
                       progress=lambda done, total, losses: tell(f"erasing {done}/{total}"))

@@ -14,14 +14,18 @@ import torch
 
 
 class PeakMemory:
-    """`with PeakMemory() as peak: ...`, then `peak.bytes`: the most that was held inside; None if that is not known."""
+    """`with PeakMemory(device) as peak: ...`, then `peak.bytes`: the most that was held inside, of the accelerator that
+    `device` is, else of the process; None if that is not known."""
 
     bytes: int | None = None
 
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
     def __enter__(self) -> PeakMemory:
-        self._cuda = torch.cuda.is_available()
+        self._cuda = self._device.type == "cuda"
         if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(self._device)
         else:
             self._reset = _set_back()
         return self
@@ -29,7 +33,7 @@ class PeakMemory:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
                  ) -> None:
         if self._cuda:
-            self.bytes = int(torch.cuda.max_memory_allocated())
+            self.bytes = int(torch.cuda.max_memory_allocated(self._device))
         elif self._reset:
             self.bytes = _high_water()
 

@@ -33,7 +33,7 @@ PAUSE = 2.0
 
 
 def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, folder: Path, tell: Progress) -> None:
-    """Run every protocol on every whole edit that was not asked yet.
+    """Run every protocol on every whole edit that was not asked yet, until all are, by this process or another one.
 
     Args:
         folder: the bench's.
@@ -43,24 +43,38 @@ def ask_all(cells: Sequence[Cell], model: Model, settings: BenchSettings, folder
             another protocol lies where this one's belongs.
     """
     todo = [(cell, one) for one in settings.protocols for cell in cells if _whole(cell)]
-    for done, (cell, one) in enumerate(todo):
-        with held(cell.folder) as mine:
-            patch = kept(Patch.load, cell.folder, PATCH) if mine else None
-            if patch is None:
-                continue
-            def note(count: int, total: int, words: str, done: int = done, cell: Cell = cell) -> None:
-                tell(done, len(todo), f"{cell.name}: {words} {count}/{total}")
+    total = len(todo)
+    while todo:
+        before = len(todo)
+        for cell, one in list(todo):
+            with held(cell.folder) as mine:
+                if not mine:
+                    continue
+                def note(count: int, most: int, words: str, done: int = total - len(todo), cell: Cell = cell) -> None:
+                    tell(done, total, f"{cell.name}: {words} {count}/{most}")
 
-            files = {role: Path(path) for role, path in one.files.items()}
-            protocol, out = read_protocol(one.protocol), folder_of(cell, one)
-            shared = folder / ORIGINALS / out.name if shares(out) else None  # a run that was begun alone goes on alone
-            found = kept(PROTOCOLS.read, out, PROTOCOLS.name)
-            if found is not None and found.patch_hash == patch.hash:
-                check_same_run(model, protocol, patch, settings=one.run, out=out, files=files, original=shared)
-                continue
-            if shared is not None:
-                _draw_original(model, protocol, one, files, shared, note)
-            run_protocol(model, protocol, patch, settings=one.run, out=out, files=files, original=shared, progress=note)
+                _ask(cell, one, model, folder, note)
+                todo.remove((cell, one))
+        if len(todo) == before:
+            tell(total - len(todo), total, f"waiting for protocols of {len(todo)} cells at other processes")
+            time.sleep(PAUSE)
+
+
+def _ask(cell: Cell, one: BenchProtocol, model: Model, folder: Path, tell: Progress) -> None:
+    """One protocol of one cell, which this process holds, unless it was asked."""
+    patch = kept(Patch.load, cell.folder, PATCH)
+    if patch is None:
+        return
+    files = {role: Path(path) for role, path in one.files.items()}
+    protocol, out = read_protocol(one.protocol), folder_of(cell, one)
+    shared = folder / ORIGINALS / out.name if shares(out) else None  # a run that was begun alone goes on alone
+    found = kept(PROTOCOLS.read, out, PROTOCOLS.name)
+    if found is not None and found.patch_hash == patch.hash:
+        check_same_run(model, protocol, patch, settings=one.run, out=out, files=files, original=shared)
+        return
+    if shared is not None:
+        _draw_original(model, protocol, one, files, shared, tell)
+    run_protocol(model, protocol, patch, settings=one.run, out=out, files=files, original=shared, progress=tell)
 
 
 def check_protocols(settings: BenchSettings, model: Model) -> None:

@@ -31,7 +31,6 @@ from expunge.errors import UserError
 from expunge.files import check_writable, write_text
 from expunge.locks import held
 from expunge.metrics.worlds import World
-from expunge.models.model import Model
 from expunge.models.store import load
 from expunge.records import BenchResult
 from expunge.runtime import Progress
@@ -74,26 +73,26 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         settings = settings if isinstance(settings, BenchSettings) else read_bench(settings)
         folder, tell = Path(out or settings.out), progress or (lambda done, total, note: None)
         check_writable(folder)
-        model = load(settings.source, **settings.opening)
-        world = world_for(model.world, model.name, settings.evaluation, world)
-        cells = planned_cells(settings, model, world.completes, world.prompts, folder)
+        opened = _Opened(settings)
+        world = world_for(opened.model.world, opened.model.name, settings.evaluation, world)
+        cells = planned_cells(settings, opened.model, world.completes, world.prompts, folder)
         chosen = chosen_cells(cells, only)
         check_begun(cells)
         for file in map(Path, records):
-            taken = take(file, cells, settings, model)
+            taken = take(file, cells, settings, opened.model)
             if took is not None:
                 took(file, taken)
         if not make_cells and not any(cell.made() for cell in cells):
             raise UserError(f"no cell of this bench is in {folder}", accepted="the folder of a bench that was begun",
                             remedy="name it with --out, or leave out --gather to make the cells")
         if make_cells:
-            check_methods(chosen, model)
-            check_attacks(chosen, model, world)
-            check_protocols(settings, model)
-            _make_all(chosen, model, world, settings, tell)
-            ask_all(chosen, model, settings, folder, tell)
-        found = checked(cells, check, model, world, settings, folder, tell) if check else read_check(folder)
-        result = gathered(cells, settings, model, found)
+            check_methods(chosen, opened.model)
+            check_attacks(chosen, opened.model, world)
+            check_protocols(settings, opened.model)
+            _make_all(chosen, opened, world, settings, tell)
+            ask_all(chosen, opened.model, settings, folder, tell)
+        found = checked(cells, check, opened.model, world, settings, folder, tell) if check else read_check(folder)
+        result = gathered(cells, settings, opened.model, found)
         refuse_apart(found, result.edits)
         write_text(folder / RESULT, result.model_dump_json() + "\n")
         tables = list(protocol_tables(cells, settings))
@@ -102,8 +101,19 @@ def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = 
         return result
 
 
-def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: BenchSettings, tell: Progress
-              ) -> None:
+class _Opened:
+    """The model of a bench, in one place, so that none is left over where it is opened again."""
+
+    def __init__(self, settings: BenchSettings) -> None:
+        self._settings, self.model = settings, load(settings.source, **settings.opening)
+
+    def again(self) -> None:
+        """Open it anew, whatever was left undone in it."""
+        del self.model  # not two in memory: a cell may have failed because there was no room
+        self.model = load(self._settings.source, **self._settings.opening)
+
+
+def _make_all(cells: Sequence[Cell], opened: _Opened, world: World, settings: BenchSettings, tell: Progress) -> None:
     """Until every cell is finished, by this process or another one."""
     failed = {cell.folder: _record(cell) for cell in cells if (edit := cell.made()) is not None and edit.failed_at}
     todo = [cell for cell in cells if not _finished(cell, failed)]
@@ -117,8 +127,8 @@ def _make_all(cells: Sequence[Cell], model: Model, world: World, settings: Bench
                         tell(total - len(todo), total, f"{cell.name}: {words}")
 
                     note("begins")
-                    if make(cell, model, world, settings, note).failed_at:
-                        model = load(settings.source, **settings.opening)  # whatever was left undone in the old one
+                    if make(cell, opened.model, world, settings, note).failed_at:
+                        opened.again()
                 if mine:
                     todo.remove(cell)
             tell(total - len(todo), total, "")

@@ -242,7 +242,7 @@ def _estimate(job: EraseJob, planned: dict[str, Any]) -> str:
     from expunge.cli.progress import span
 
     request = planned["request"]
-    settings = {key: value for key, value in planned["settings"].items() if key not in ("name", "adversary")}
+    settings = {key: value for key, value in planned["settings"].items() if key != "name"}
     anchors = [target["anchor"] for target in (request, *request["also"])]
     anchor = (anchors[0] if len(anchors) == 1 else anchors) if any(anchors) else ""
     lines = [as_yaml({**job.as_file(), "anchor": anchor, "settings": settings}).rstrip()]

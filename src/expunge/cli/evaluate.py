@@ -164,7 +164,7 @@ def _estimate(model: Model, patch: Patch, settings: EvaluateSettings, suite: Pat
     world = world_for(model.world, model.name, settings)
     lines += [f"# prompts: {remark}" for remark in (*list_remarks(world.prompts, patch.card.request),
                                                     *lost_words(prompts, lost, 0))]
-    memory = runtime.peak_memory()
+    memory = runtime.peak_memory(model.device)
     lines.append(f"# estimate: {span(seconds)} of drawing"
                  + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from expunge import interrupts
 from expunge.detectors.base import Detector, Reading
 from expunge.errors import ExpungeError
 
@@ -45,6 +46,7 @@ def _asked(detector: Detector, images: Tensor) -> list[Reading]:
     except MemoryError:
         raise
     except Exception as error:  # a detector may be anybody's; whatever it raises is its failure, not a finding
+        interrupts.check()
         reason = f"{type(error).__name__}: {error}"
     if len(images) == 1:
         return [Reading(error=reason)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from expunge import interrupts
 from expunge.errors import ExpungeError, UserError
 from expunge.files import append_lines, read_lines, write_text
 from expunge.metrics.base import Judge
@@ -136,6 +137,7 @@ def ask(judge: Judge, pictures: Tensor) -> list[Detection]:
             return [_checked(judge, answer) for answer in answers]
         reason = f"{len(answers)} answers for {len(pictures)} images"
     except Exception as error:  # a detector may be anybody's; whatever it raises is its failure, not a finding
+        interrupts.check()
         reason = f"{type(error).__name__}: {error}"
     if len(pictures) == 1:
         return [Detection(error=reason)]

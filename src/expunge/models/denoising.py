@@ -26,25 +26,26 @@ import torch
 from torch import Tensor
 
 from expunge.errors import UserError
+from expunge.models.base import Guidance
 from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model
 
 
 def passes(guidance: float) -> int:
-    """Rows of the network for each image and step of a model that is guided without a classifier."""
+    """Most rows of a network for each image and step: those of a model that is guided without a classifier."""
     return 1 if guidance == 1 else 2
 
 
 def against(model: Model, guidance: float, negative: str = "", *, truncate: bool = False) -> Conditioning | None:
     """One row: what guidance of this scale goes away from; None where a single pass does."""
-    if passes_of(model, guidance) == 1:
+    if passes_of(model.denoiser.guided, guidance) == 1:
         return None
     return model.unconditional(negative, truncate=truncate)
 
 
-def passes_of(model: Model, guidance: float) -> int:
-    """Rows of the model's network for each image and step."""
-    return passes(guidance) if model.denoiser.guided == "classifier-free" else 1
+def passes_of(guided: Guidance, guidance: float) -> int:
+    """Rows of the network for each image and step of a model that is guided so."""
+    return passes(guidance) if guided == "classifier-free" else 1
 
 
 def network_conditioning(model: Model, cond: Conditioning, uncond: Conditioning | None, guidance: float

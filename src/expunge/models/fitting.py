@@ -48,7 +48,7 @@ def split(model: Model, prompts: Sequence[Prompt], sampler: Sampler) -> tuple[li
 
 
 def _undrawable(model: Model, how: Sampler) -> str:
-    if how.negative and passes_of(model, how.guidance) == 1:
+    if how.negative and passes_of(model.denoiser.guided, how.guidance) == 1:
         return f"a guidance of {how.guidance:g}, under which a negative prompt does nothing here"
     try:
         model.initial_noise([], how.height, how.width)

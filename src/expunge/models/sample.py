@@ -69,7 +69,7 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         return _each_way(model, items, ways, batch, sink, progress, broken, collect)
     sampler = ways[0] if ways else sampler
     chunks = _chunks(len(items), batch)
-    if sampler.negative and passes_of(model, sampler.guidance) == 1:
+    if sampler.negative and passes_of(model.denoiser.guided, sampler.guidance) == 1:
         takes = model.denoiser.guided == "classifier-free"
         how = f"negative prompt {sampler.negative!r} with guidance {sampler.guidance:g}"
         raise UserError(f"{how}: it would have no effect",

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from expunge.models.denoising import passes
+from expunge import runtime
+from expunge.models.base import Guidance
+from expunge.models.denoising import passes_of
 from expunge.models.model import Model
 from expunge.records import Sampler
 
@@ -25,28 +27,29 @@ class Speed:
     """Seconds per image.
 
     Attributes:
-        row: one row through the denoiser; decode: one latent to pixels.
+        row: one row through the denoiser; decode: one latent to pixels; guided: how the model is.
     """
 
     row: float
     decode: float
+    guided: Guidance
 
     def picture(self, sampler: Sampler) -> float:
         """Of a whole image."""
-        return sampler.steps * passes(sampler.guidance) * self.row + self.decode
+        return sampler.steps * passes_of(self.guided, sampler.guidance) * self.row + self.decode
 
 
-def seconds_each(work: Callable[[int], object], batch: int) -> float:
+def seconds_each(work: Callable[[int], object], batch: int, device: torch.device) -> float:
     """Seconds for each of `batch` rows: of one alone if that is `SLOW`, else the shortest of three whole batches.
 
-    `work` takes the number of rows.
+    `work` takes the number of rows, and `device` does it.
     """
-    once = _timed(work, 1)
+    once = _timed(work, 1, device)
     if once >= SLOW:
         return once
     best = float("inf")
     for _ in range(3):
-        best = min(best, _timed(work, batch) / batch)
+        best = min(best, _timed(work, batch, device) / batch)
         if best * batch > 2.0:
             break
     return best
@@ -60,13 +63,14 @@ def drawing_speed(model: Model, sampler: Sampler, batch: int) -> Speed:
     def noise(count: int) -> torch.Tensor:
         return model.initial_noise(range(count), sampler.height, sampler.width)
 
-    row = seconds_each(lambda count: model.predict(noise(count), middle.expand(count), known.repeat(count)), batch)
-    return Speed(row, seconds_each(lambda count: model.decode(noise(count)).cpu(), batch))
+    row = seconds_each(lambda count: model.predict(noise(count), middle.expand(count), known.repeat(count)), batch,
+                       model.device)
+    decode = seconds_each(lambda count: model.decode(noise(count)).cpu(), batch, model.device)
+    return Speed(row, decode, model.denoiser.guided)
 
 
-def _timed(work: Callable[[int], object], count: int) -> float:
+def _timed(work: Callable[[int], object], count: int, device: torch.device) -> float:
     began = time.perf_counter()
     work(count)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    runtime.finished(device)
     return time.perf_counter() - began

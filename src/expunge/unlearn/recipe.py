@@ -282,7 +282,7 @@ class Recipe(Settings):
         model = model.sized(self.size)
         names = tuple(self.check(model, request))
         alone = Runtime(model.device)  # each process rehearses by its own clock, so none may wait for another
-        needed, stages, keeping = self.footprint(model, names), Rehearsal(), self.keeping(model, request)
+        needed, stages, keeping = self.footprint(model, names), Rehearsal(model.device), self.keeping(model, request)
         begun = self._beginning(model, request, 0)
         with (self._in_memory(model, names, keeping.request), self._changing(model, self._weights(model, None), 0)
               as change, memory_for("the beginning of a run", SMALLER)):
@@ -292,8 +292,8 @@ class Recipe(Settings):
             middle = self.steps // 2  # where what begins after some steps has begun
             for number in stages.each([*range(middle, self.steps), *range(middle)]):
                 step(number)
-        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(), "memory": dict(needed.parts),
-                "phases": dict(needed.phases),
+        return {"seconds": round(stages.seconds, 1), "memory_bytes": peak_memory(model.device),
+                "memory": dict(needed.parts), "phases": dict(needed.phases),
                 "measured": f"{stages.counted:,} of {self.steps:,} steps, run and undone, and the beginning of what "
                             "comes before them"}
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from expunge import runtime
 from expunge.train import Progress
 
 Item = TypeVar("Item")
@@ -42,9 +43,10 @@ class Stages:
 class Rehearsal(Stages):
     """The beginning of every stage. What the others' items would have made is left as it was allocated."""
 
-    def __init__(self) -> None:
-        """Begins to measure."""
+    def __init__(self, device: torch.device) -> None:
+        """Begins to measure what `device` does."""
         super().__init__()
+        self._device = device
         self._began, self._timed, self._expected, self._within = time.perf_counter(), 0.0, 0.0, 0.0
         self.counted = 0
 
@@ -57,8 +59,7 @@ class Rehearsal(Stages):
         for item in items[:1 + ITEMS]:
             start, self._within = time.perf_counter(), 0.0
             yield item
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            runtime.finished(self._device)
             took.append(time.perf_counter() - start - self._within)
             if sum(took) > ENOUGH:
                 break

@@ -9,10 +9,10 @@ and "" the empty one, an edited encoder says for c
     judged    what a discriminator of single tokens cannot tell from the original's anchor prompts
     opposite  the opposite direction from what the original says for "": loss mean (1 + cos) of both ways from there
 
-or `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep holds it to the
-original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding included.
-Neither asks the denoiser, so that an edit takes seconds. An adversary does: the encoder is then told what it finds in
-the place of c.
+or, of the first three, `shift` lengths of k beyond it, k = tau_o(c) - tau_o("") the concept's own direction. The keep
+holds it to the original on other prompts. Distances are over all tokens of a prompt as the denoiser reads them, padding
+included. Neither asks the denoiser, so that an edit takes seconds. An adversary does: the encoder is then told what it
+finds in the place of c.
 
 Source: HiRM (arXiv 2602.19631, random; its code was not read), TEA (arXiv 2608.15341, judged), DES (NeurIPS 2025, the
 shift), S-GRACE (ECCV 2026, Qhong-522/S-GRACE@0b5cc75, opposite). Differs: prompts are framed as at inference and read
@@ -28,8 +28,10 @@ from functools import partial
 from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
+from typing_extensions import Self
 
 from expunge.config import Settings, knob
 from expunge.train import step_generator
@@ -63,6 +65,14 @@ class States(Settings):
                         source="DES: 200, not centred, in another unit")
     width: int = knob(256, "Hidden units of the discriminator", ge=1)
     judge_rate: float = knob(1e-3, "Adam's step size of the discriminator", gt=0.0, source="TEA: 1e-3")
+
+    @model_validator(mode="after")
+    def _read(self) -> Self:
+        fields = type(self).model_fields
+        idle = [name for name in ("shift", "measure") if getattr(self, name) != fields[name].default]
+        if self.towards in ("opposite", "judged") and idle:
+            raise ValueError(f"{', '.join(idle)} with towards={self.towards}, which makes no use of it (leave it out)")
+        return self
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -105,7 +105,7 @@ class ClosedForm(Settings):
             Solution.of(self.solver.solve(states, layers, 0), layers)
         solving = time.monotonic() - before
         return {"encoded_texts": len(plan.texts), "seconds": round(before - began + total * solving, 1),
-                "memory_bytes": peak_memory(),
+                "memory_bytes": peak_memory(model.device),
                 "measured": f"1 of {total:,} solutions, made and undone"}
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
