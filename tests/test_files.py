@@ -160,6 +160,25 @@ def test_text_json_and_tensors_come_back(tmp_path: Path) -> None:
     assert torch.equal(load_file(tmp_path / "a.safetensors")["w"], torch.arange(3.0))
 
 
+TENSORS = """
+import sys
+from pathlib import Path
+import torch
+from expunge.files import write_tensors
+write_tensors(Path(sys.argv[1]), {"w": torch.arange(3.0), "a": torch.ones(2)},
+              {name: 'an "ä" \\n' for name in ("format", "card", "and", "more")})
+"""
+
+
+def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
+    """In each process anew: the library orders metadata by a hash that every process seeds for itself."""
+    files = [tmp_path / str(k) for k in range(4)]
+    for file in files:
+        subprocess.run([sys.executable, "-c", TENSORS, str(file)], check=True)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert torch.equal(load_file(files[0])["w"], torch.arange(3.0))
+
+
 def test_written_files_are_readable_by_others(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "x")
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644

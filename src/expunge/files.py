@@ -302,18 +302,31 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file atomically."""
+    """Write a safetensors file atomically; the same tensors and metadata are the same bytes."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     def write(file: Path) -> None:
         try:
             save_file(dict(tensors), file, dict(metadata))
+            _put_in_order(file)
         except SafetensorError as error:  # safetensors reports a full disk in its own type
             raise OSError(0, str(error)) from error
 
     write_atomically(path, write)
 
+
+def _put_in_order(file: Path) -> None:
+    """Sort the metadata in the header of a safetensors file, which the library writes in an order of chance."""
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        if len(header.get("__metadata__", ())) > 1:
+            header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+            text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(size)
+            if len(text) == size:  # the library may spell a rare sign otherwise; then it stays as it was
+                stream.seek(8)
+                stream.write(text)
 
 
 def file_digest(path: Path) -> str:

@@ -9,7 +9,7 @@ from expunge.records import Sampler
 
 
 class Guided(Protocol):
-    """What these settings need to know of a model: a `models.base.Model` is one."""
+    """What these settings need to know of a model: a `models.model.Model` is one."""
 
     guidance: float
 

@@ -54,7 +54,7 @@ class Under:
     Attributes:
         model, patch: hashes of the weights and of the edit.
         sampler: how images are drawn.
-        drawn: what else decides them (`models.base.drawn_by`); what a record does not tell is not compared.
+        drawn: what else decides them (`models.model.drawn_by`); what a record does not tell is not compared.
     """
 
     model: str

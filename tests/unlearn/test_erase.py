@@ -12,7 +12,7 @@ import torch
 from expunge.errors import ConfigError, UserError
 from expunge.metrics.worlds import World
 from expunge.models.patch import Patch
-from expunge.records import Request
+from expunge.records import Origin, Request
 from expunge.registry import WORLDS
 from expunge.unlearn.erase import CHECKPOINT, erase, plan, resolve_request
 from expunge.unlearn.recipe import Recipe
@@ -70,8 +70,24 @@ def test_a_folder_with_another_edit_is_left_alone(model: Any, tmp_path: Path) ->
         with pytest.raises(UserError, match=rf"patch.safetensors was begun under other settings \(.*{odd}"):
             erase(model, request, settings={**SETTINGS, **changes}, seed=seed, out=tmp_path)
     assert Patch.load(tmp_path).hash == first.hash
-    again = erase(model, REQUEST, settings={**SETTINGS, "checkpoint_every": 7.0}, out=tmp_path)
-    assert again.hash == first.hash, "the same edit may be made again"
+
+
+def test_an_edit_that_is_there_is_not_made_again_and_its_card_is_completed(model: Any, tmp_path: Path, caplog: Any
+                                                                           ) -> None:
+    first = erase(model, REQUEST, settings=SETTINGS, out=tmp_path, own_look=False)
+    for settings, origin in (({**SETTINGS, "checkpoint_every": 7.0}, None), (SETTINGS, Origin(who="a parish")),
+                             (SETTINGS, Origin(who="a parish")), (SETTINGS, None)):
+        caplog.clear()
+        again = erase(model, REQUEST, settings=settings, out=tmp_path, own_look=False, origin=origin,
+                      progress=lambda *told: pytest.fail("it trains"))
+        assert "is this edit already" in caplog.text
+        assert again.hash == first.hash
+        assert again.card.created == first.card.created
+    assert Patch.load(tmp_path).card.origin == Origin(who="a parish")
+    with pytest.raises(UserError, match=r'origin\.who "a parish", now "a publisher"'):
+        erase(model, REQUEST, settings=SETTINGS, out=tmp_path, own_look=False, origin=Origin(who="a publisher"))
+    looked = erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
+    assert Patch.load(tmp_path).card == looked.card
 
 
 @pytest.mark.parametrize("seed", [-1, "x", 1.5, True])

@@ -53,8 +53,8 @@ class Rung:
         network_rows, gradient_steps: what one image costs.
         fixed: whether nothing random is in it.
         keep: tensors to keep of one place, after `pictures`.
-        given_away: what the judge sees in all that the model is given; where that is the concept already, the rung
-            proves nothing and is skipped.
+        leaked_by_reference: what the judge sees in all that the model is given; where that is the concept already, the
+            rung proves nothing and is skipped.
     """
 
     name: str

@@ -99,7 +99,7 @@ def _erased(cell: Cell, model: Model, tell: Tell) -> tuple[Patch, EditCost]:
     if made is not None and cost is not None:
         return made, cost
     cell.begin("erase")
-    went_on = (cell.folder / CHECKPOINT).is_file()
+    went_on = made is not None or (cell.folder / CHECKPOINT).is_file()
     with PeakMemory(model.device) as peak, counted(model) as rows:
         began, busy = time.monotonic(), time.process_time()
         patch = erase(model, cell.request, cell.chosen, seed=cell.seed, out=cell.folder, own_look=False,

@@ -116,7 +116,7 @@ class SuiteResult(Scored, Record):
         card: the patch's card; None when the unedited model was attacked.
         request: the concept that was sought.
         model, model_hash, patch_hash, sampler: what was attacked, and how images were drawn.
-        drawn: what else decided images (`models.base.drawn_by`); empty in records of older versions.
+        drawn: what else decided images (`models.model.drawn_by`); empty in records of older versions.
         judge, second: names with weights' hashes of the detectors ("" for no second one).
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         left_out: items that were not attacked, by reason ("the original model does not show it": 3).

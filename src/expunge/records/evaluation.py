@@ -60,7 +60,7 @@ class Evaluation(Scored, Record):
         format: version of this format.
         card: the patch's card.
         model: name of the base model, and `model_hash`: content hash of its weights.
-        sampler: how images were drawn; drawn: what else decided them (`models.base.drawn_by`; empty in records of
+        sampler: how images were drawn; drawn: what else decided them (`models.model.drawn_by`; empty in records of
             older versions).
         prompts_hash: digest of the prompts that were asked, with their roles and labels ("" in older records).
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.

@@ -27,13 +27,17 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 from expunge.records.english import is_plural, listed, plurals
 
 Reader = Callable[[str], tuple[str, ...]]
 """What an encoder reads in a text, unit by unit. Texts that it reads alike are one to it."""
 Form = Literal["name", "plural", "possessive"]
+Made = TypeVar("Made")
+_patterns: WeakKeyDictionary[Reader, dict[str, tuple[frozenset[object], ...]]] = WeakKeyDictionary()
+_words_read: WeakKeyDictionary[Reader, dict[str, frozenset[object]]] = WeakKeyDictionary()
 _JOINERS = frozenset("-_\u2010\u2011\u2012\u2013\u05be")
 _APOSTROPHES = frozenset("'\u2019\u02bc\uff07")
 _ZWJ = "\u200d"
@@ -214,9 +218,12 @@ def _told(unit: _Unit, reader: Reader) -> frozenset[object]:
     return keys
 
 
-@lru_cache(maxsize=512)
 def _pattern(name: str, reader: Reader) -> tuple[frozenset[object], ...]:
     """For each unit of the name the keys that it may have in a text; its head may be in the plural."""
+    return _kept(_patterns, reader, name, _pattern_of, 512)
+
+
+def _pattern_of(name: str, reader: Reader) -> tuple[frozenset[object], ...]:
     units = _words(name)
     place = _head(units)
     out = [_keys(unit.word, reader) for unit in units]
@@ -241,9 +248,20 @@ def _words(text: str) -> tuple[_Unit, ...]:
     return kept or units
 
 
-@lru_cache(maxsize=8192)
 def _keys(word: str, reader: Reader) -> frozenset[object]:
-    return frozenset({reader(word), _seen(word)})
+    return _kept(_words_read, reader, word, lambda word, reader: frozenset({reader(word), _seen(word)}), 8192)
+
+
+def _kept(known: WeakKeyDictionary[Reader, dict[str, Made]], reader: Reader, text: str,
+          make: Callable[[str, Reader], Made], most: int) -> Made:
+    """What was made of a text for a reader; a reader's goes with it, for it may hold a whole tokenizer."""
+    mine = known.setdefault(reader, {})
+    made = mine.get(text)
+    if made is None:
+        if len(mine) >= most:
+            mine.clear()
+        made = mine[text] = make(text, reader)
+    return made
 
 
 def _seen(word: str) -> str:

@@ -60,7 +60,7 @@ class Relearning(Record):
         card: the patch's card; None for the unedited model (then there is no "edited" curve).
         request: the concept.
         model, model_hash, patch_hash, sampler: what was taught, and how images were drawn.
-        drawn: what else decided images (`models.base.drawn_by`); empty in records of older versions.
+        drawn: what else decided images (`models.model.drawn_by`); empty in records of older versions.
         given: plain sentences: how many prompts the user gave, how many were used, and why not the others.
         curves: in the order in which they were made.
         enough: found rate from which a thing counts as drawn.

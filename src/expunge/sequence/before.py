@@ -1,4 +1,4 @@
-"""What came before a request, for a recipe: `unlearn.past.Past` made of a strategy and of what requests left behind."""
+"""What came before a request, for a recipe: `unlearn.past.PriorEdits` of a strategy and of what requests left."""
 
 from __future__ import annotations
 

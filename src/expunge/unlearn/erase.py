@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -24,13 +25,13 @@ from expunge.unlearn.look import look
 from expunge.unlearn.method import Configured, Method
 from expunge.unlearn.needs import needs
 from expunge.unlearn.presets.by_family import suited
-from expunge.unlearn.recipe import Recipe
+from expunge.unlearn.recipe import OF_NO_WEIGHT, Recipe
 from expunge.unlearn.surrogate import Surrogate, surrogates
+
+log = logging.getLogger(__name__)
 
 Prompts = Sequence[str] | Mapping[str, Sequence[str]]
 """The user's own prompts that ask for what is to go, of several concepts by name."""
-OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
-"""Settings that do not decide the weights."""
 PATCH, CHECKPOINT = "patch.safetensors", "checkpoint.safetensors"
 """Files in the output folder: the edit, and that from which a killed run goes on; gone once the patch is there."""
 
@@ -55,7 +56,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         prompts: the user's own for training, see `resolve_request`.
         settings: overrides of the method's settings, by (dotted) name.
         seed: decides every random draw.
-        out: folder for the patch; a run that was killed goes on from there when it is started again. Under a launcher
+        out: folder for the patch; a run that was killed goes on from there when it is started again, and where the
+            whole edit lies there already, it is what comes back. Under a launcher
             the first process writes there, and every one returns the patch, so every one must call it; inside
             `runtime.apart()` a process erases for itself.
         progress: called with (done, total, losses); without losses while work before the first step is done.
@@ -65,8 +67,8 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
 
     Raises:
         UserError: an empty, unknown, truncated or contradictory request; unknown method; bad settings
-            (ConfigError); an edit in `out` that was begun under other ones (ConfigError), or another run that writes
-            there.
+            (ConfigError); an edit in `out` that was begun under other ones, or for another origin (ConfigError), or
+            another run that writes there.
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
@@ -81,7 +83,10 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
-        kept_edit(folder, model, request, chosen, seed)
+        there = kept_edit(folder, model, request, chosen, seed)
+        if there is not None:
+            log.warning("%s is this edit already: it was not made again (that takes another folder)", folder / PATCH)
+            return _completed(there, model, folder, own_look, origin)
     checkpoint = folder / CHECKPOINT if folder is not None else None
     with _blaming(method, chosen):
         patch = chosen(model, request, seed=seed, checkpoint=checkpoint, progress=progress)
@@ -97,6 +102,20 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         checkpoint.unlink(missing_ok=True)
     runtime.current().barrier()  # nobody goes on to read what is not there yet
     return patch
+
+
+def _completed(there: Patch, model: Model, folder: Path, own_look: bool, origin: Origin | None) -> Patch:
+    """The edit that lies in the folder, with what is asked for now and its card does not tell yet."""
+    card = there.card
+    if origin is not None and card.origin is not None:
+        now, before = (one.model_dump(mode="json") for one in (origin, card.origin))
+        Inputs({"origin": now}).check(folder / PATCH, {"inputs": {"origin": before}})
+    seen = look(model, there) if own_look and not card.look else card.look
+    whole = replace(there, card=card.model_copy(update={"look": seen, "origin": card.origin or origin}))
+    if whole.card != card and runtime.current().main:
+        whole.save(folder)
+    runtime.current().barrier()
+    return whole
 
 
 def _check_processes(method: str | Method, chosen: Method) -> None:

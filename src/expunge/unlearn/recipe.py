@@ -60,6 +60,8 @@ MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a Lo
                  "activations (--checkpointing), have one kind of network in memory at a time (--offload), train "
                  "fewer weights (--scope), or a smaller batch (--batch 1)")
 """What to do where a run would not fit."""
+OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
+"""Settings that do not decide the weights."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
 
@@ -382,12 +384,14 @@ class Recipe(Settings):
 
     def inputs(self, model: Model, request: Request, seed: int, past: PriorEdits | None = None) -> Inputs:
         """Everything that decides the trained weights."""
-        own = partial(self.model_dump, mode="json", exclude={"checkpoint_every"})
+        own, before = (partial(self.model_dump, mode="json", exclude=out)
+                       for out in (OF_NO_WEIGHT, {"checkpoint_every"}))
         return Inputs({"settings": own(),
                        "request": request.model_dump(mode="json"), "model": model.hash,
                        "process": model.process.description, "parts": model.parts, "seed": seed,
                        **({"dtype": str(model.dtype)} if model.dtype != torch.float32 else {}),
-                       **({"past": past.digest} if past is not None else {})}, former={"settings": own(by_alias=True)})
+                       **({"past": past.digest} if past is not None else {})},
+                      former={"settings": before(by_alias=True)})
 
     def _train(self, context: TrainContext, change: Change, checkpoint: Path | None, progress: Progress | None,
                began: float, past: PriorEdits | None, processes: Runtime) -> Trained:
