@@ -10,9 +10,12 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from expunge.cli import run as cli
 from expunge.interrupts import Terminated, exit_code, noted_between_steps, take_signals
+from expunge.metrics.judging import ask
+from expunge.records import Detection
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 WAITING = """
@@ -155,3 +158,21 @@ def test_the_code_is_that_of_what_ended_the_command(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("expunge.cli.expunge.main", terminated)
     assert cli(["ls"]) == 143
+
+
+@pytest.mark.usefixtures("_taken")
+def test_an_answer_that_a_signal_broke_is_no_failure_of_the_detector() -> None:
+    class Broken:
+        """A judge in whose compiled code a signal becomes another error."""
+
+        name = "broken"
+
+        def __call__(self, pictures: torch.Tensor) -> list[Detection]:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt as stop:
+                raise RuntimeError("of compiled code") from stop
+            return []
+
+    with pytest.raises(KeyboardInterrupt):
+        ask(Broken(), torch.zeros(2, 3, 8, 8))  # type: ignore[arg-type]

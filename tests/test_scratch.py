@@ -13,6 +13,7 @@ import pytest
 from expunge.errors import UserError
 from expunge.locks import LOCK
 from expunge.scratch import beside, put, taken
+from launching import finished
 
 KILLED = """
 import os, signal, sys
@@ -30,6 +31,22 @@ with scratch.beside(out) as place:
         os.kill(os.getpid(), signal.SIGKILL)
     Path.rename = killed
     scratch.put(place / "new", out)
+"""
+MANY = """
+import os, sys, time
+from pathlib import Path
+from expunge.errors import UserError
+from expunge.scratch import beside
+out, log = Path(sys.argv[1]), os.open(Path(sys.argv[1]).parent / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+until = time.monotonic() + 3
+while time.monotonic() < until:
+    try:
+        with beside(out) as place:
+            os.write(log, f"in {os.getpid()}\\n".encode())
+            (place / "mine").write_text("x")
+            os.write(log, f"out {os.getpid()}\\n".encode())
+    except UserError:
+        pass
 """
 HOLDER = """
 import sys
@@ -94,6 +111,17 @@ def test_a_kill_between_a_record_and_its_file_leaves_the_old_two(tmp_path: Path)
     record.write_text("new")  # whose file never came
     with beside(out):
         assert (out.read_text(), record.read_text()) == ("old", "old")
+
+
+def test_who_opened_the_lock_of_a_folder_that_went_then_holds_nothing(tmp_path: Path) -> None:
+    """Between the end of one and its unlocking others come: each is alone, and none loses its folder."""
+    running = [subprocess.Popen([sys.executable, "-c", MANY, str(tmp_path / "out")], stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+    finished(running)
+    assert os.listdir(tmp_path) == ["log"]
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert len(lines) > 100
+    assert all(one == f"in {other[4:]}" for one, other in zip(lines[::2], lines[1::2], strict=True))
 
 
 def test_what_was_left_by_a_kill_right_after_all_was_in_place_goes_when_a_second_run_is_refused(tmp_path: Path) -> None:

@@ -44,7 +44,6 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     neighbour: Path | None = None
     handle = -1
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         neighbour, handle = _neighbour(path)
         write(neighbour)
@@ -68,18 +67,22 @@ def _neighbour(path: Path) -> tuple[Path, int]:
     """
     tries = 9
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle = -1
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = _held(path.parent, together=True)
             opened, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
-        except FileNotFoundError:  # somebody took the folder away just then, because it was empty
+        except (FileExistsError, FileNotFoundError):  # somebody took the folder away just then, because it was empty
             if handle >= 0:
                 os.close(handle)
             tries -= 1
             if not tries:
                 raise
             continue
+        except OSError:
+            if handle >= 0:
+                os.close(handle)
+            raise
         os.close(opened)
         return Path(name), handle
 

@@ -49,9 +49,7 @@ def held(folder: Path, name: str = LOCK) -> Iterator[bool]:
         yield True
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / name)
-        lock.acquire(blocking=False)
+        lock = _acquired(folder, name)
     except Timeout:
         yield False
         return
@@ -68,6 +66,22 @@ def held(folder: Path, name: str = LOCK) -> Iterator[bool]:
     finally:
         _ours.discard(mine)
         lock.release()
+
+
+def _acquired(folder: Path, name: str) -> FileLock:
+    """The lock, in a folder that is made where there is none. Timeout: another process holds it."""
+    tries = 9
+    while True:
+        lock = FileLock(folder / name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(blocking=False)
+        except (FileExistsError, FileNotFoundError):  # somebody gave the folder up just then; or a file is in its place
+            tries -= 1
+            if not tries:
+                raise
+        else:
+            return lock
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from expunge.cli.output import some
 from expunge.models.patch import Patch
 
 
-def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_path: Path,
+@pytest.mark.parametrize("adversary", [(), ("--set", "adversary=soft", "--set", "adversary.steps=2")])
+def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_path: Path, adversary: tuple[str, ...],
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     model = ["--model", str(pipeline_folder)]
-    words = ["--anchor", "house", "--keep", "dog"]
+    words = ["--anchor", "house", "--keep", "dog", *adversary]
     assert run(["erase", "church", *model, *QUICK, *words, "--set", "objective.eta=2.5", "--dry-run"]) == 0
     first = capsys.readouterr().out
     assert "# estimate:" in first
@@ -33,6 +34,7 @@ def test_dry_run_can_be_read_back_as_a_settings_file(pipeline_folder: Path, tmp_
     second = capsys.readouterr().out
     assert yaml.safe_load(second) == yaml.safe_load(first)
     assert yaml.safe_load(first)["settings"]["objective"]["eta"] == 2.5
+    assert (yaml.safe_load(first)["settings"]["adversary"] or {}).get("steps") == (2 if adversary else None)
     assert (yaml.safe_load(first)["anchor"], yaml.safe_load(first)["keep"]) == ("house", ["dog"])
     assert not (Path("runs") / "church").exists()
 
@@ -148,7 +150,7 @@ def test_dry_run_of_several_concepts_can_be_read_back(pipeline_folder: Path, tmp
     assert yaml.safe_load(capsys.readouterr().out) == told
     (tmp_path / "job.toml").write_text('concept = ["church", "dog"]\nanchor = ["house", "cat"]\n')
     assert run(["erase", "bomb", *model, *QUICK, "--config", str(tmp_path / "job.toml"), "--dry-run"]) == 2
-    assert "2 anchors for 1 concept" in capsys.readouterr().err
+    assert "has an anchor for church, dog, and bomb is to go" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

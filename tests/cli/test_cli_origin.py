@@ -64,3 +64,8 @@ def test_a_sequences_entry_gives_the_same_record() -> None:
     entry = Entry(number=1, concept=("church",), who="A. Person", when=date(2026, 5, 1), evidence="GDPR Art. 17",
                   asked="0")
     assert entry.origin == ORIGIN.model_copy(update={"due": None})
+
+
+def test_what_is_due_before_it_was_asked_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["erase", "church", "--requested-on", "2026-05-01", "--due-on", "2026-04-01", "--dry-run"]) == 2
+    assert "due on 2026-04-01, before it was requested on 2026-05-01" in capsys.readouterr().err

@@ -121,3 +121,15 @@ def test_a_picture_that_is_not_finite_is_named_and_the_others_are_written(
     assert all((tmp_path / "out" / shot["file"]).is_file() for shot in shots)
     assert run([*common, "a hill"]) == 1
     assert not list((tmp_path / "out").glob("*.png")), "nothing was drawn, so no sheet shows what an earlier run drew"
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["a cat", "a cat"], "the prompt 'a cat' twice"), (["a cat", "--seed", "3", "--seed", "3"], "the seed 3 twice")])
+def test_what_is_asked_twice_is_refused(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_images_do_not_go_into_the_folder_of_an_edit(patch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sample", "a cat", "--patch", str(patch), "--out", str(patch)]) == 2
+    assert "holds an edit" in capsys.readouterr().err

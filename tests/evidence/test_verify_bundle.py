@@ -296,6 +296,17 @@ def test_what_cannot_be_read_is_a_line_that_fails(unsigned: Path, name: str, tex
     assert failures(verify_bundle(unsigned))
 
 
+@pytest.mark.parametrize("how", ["--public-key", "--chain"])
+def test_a_key_that_cannot_be_read_says_nothing_of_the_bundle(signed_once: Path, tmp_path: Path, how: str,
+                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "no.pem").write_text("no key")
+    for file in ("nofile.pem", "no.pem"):
+        assert run(["verify", str(signed_once), how, str(tmp_path / file)]) == 2
+        told = capsys.readouterr()
+        assert f"{file} cannot be read" in told.err
+        assert "fails" not in told.out
+
+
 def test_ways_to_tell_whose_signature_it_is_exclude_one_another(signed_once: Path, keys: tuple[Path, Path]) -> None:
     words = ["verify", str(signed_once), "--public-key", str(keys[1])]
     assert run([*words, "--chain", str(keys[1])]) == 2

@@ -121,8 +121,10 @@ def test_the_file_must_say_what_the_ledger_has(written: Ledger, tmp_path: Path) 
         check_file(written, settings({"concept": "castle"}, REQUESTS[1]), tmp_path)
     with pytest.raises(ConfigError, match=r"request 2 \(bomb\) is not in the file any more.*withdrawn"):
         check_file(written, settings(REQUESTS[0]), tmp_path)
-    with pytest.raises(ConfigError, match="request 1 was church"):
+    with pytest.raises(ConfigError, match=r'request 1 \(church\) was asked otherwise .*: evidence ".*", now "invented'):
         check_file(written, settings({**REQUESTS[0], "evidence": "invented later"}, REQUESTS[1]), tmp_path)
+    with pytest.raises(ConfigError, match="its anchor, keep, method or settings"):
+        check_file(written, settings({**REQUESTS[0], "keep": ["a dog"]}, REQUESTS[1]), tmp_path)
 
 
 def test_a_request_is_withdrawn_once_and_for_all(written: Ledger, model: Any, tmp_path: Path) -> None:

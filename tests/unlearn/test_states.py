@@ -117,3 +117,10 @@ def test_a_game_that_was_killed_ends_at_the_same_weights(model: Any, tmp_path: P
     again = own(model, REQUEST, seed=1, checkpoint=tmp_path / "c.safetensors")
     assert {name: value.tolist() for name, value in again.tensors.items()} == \
         {name: value.tolist() for name, value in whole.tensors.items()}
+
+
+@pytest.mark.parametrize("towards", ["opposite", "judged"])
+@pytest.mark.parametrize("idle", [{"shift": 2.0}, {"measure": "cosine"}])
+def test_what_a_way_makes_no_use_of_is_refused(towards: str, idle: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="makes no use of it"):
+        States(towards=towards, **idle)

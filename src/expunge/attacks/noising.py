@@ -64,8 +64,12 @@ class Noising(FromPicture):
         steps = victim.sampler.steps
         wrong = [s for s in self.strengths if not 0 < start_point(s, steps) < steps]
         if wrong:
-            raise UserError(f"strength {wrong[0]} with {steps} sampling steps", accepted=f"{0.5 / steps:.3g} to "
-                            f"{1 - 0.5 / steps:.3g}", remedy="another strength, or more steps")
+            enough = next(more for more in range(steps + 1, 1001) if all(
+                0 < start_point(s, more) < more for s in self.strengths))
+            raise UserError(f"noising at strength {wrong[0]} with {steps} sampling steps",
+                            accepted=f"{0.5 / steps:.3g} to {1 - 0.5 / steps:.3g}",
+                            remedy=f"{enough} steps or more (--steps), or other strengths "
+                                   "(--set options.noising.strengths=[0.5])")
 
     def budget(self, sampler: Sampler) -> Spent:
         """One image per strength and wording, each of so many of the sampler's steps."""

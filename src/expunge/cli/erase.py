@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import click
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
+from typing_extensions import Self
 
 from expunge.cli.lists import Name
 from expunge.cli.options import as_yaml, dry_run_option, given, model_options, settings_options
@@ -61,6 +62,12 @@ class EraseJob(Settings):
     requested_on: datetime.date | None = knob(None, "The day on which it was asked, such as 2026-05-01")
     due_on: datetime.date | None = knob(None, "The day by which it is to be met")
     settings: dict[str, Any] = knob({}, "The method's own settings")
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        if self.due_on is not None and self.requested_on is not None and self.due_on < self.requested_on:
+            raise ValueError(f"due on {self.due_on}, before it was requested on {self.requested_on}")
+        return self
 
     def as_file(self) -> dict[str, Any]:
         """The keys of a `--config` file; what is a single name is written as one."""
@@ -215,8 +222,13 @@ def _job(concept: tuple[str, ...], config: Path | None, sets: tuple[str, ...], f
     if isinstance(values.get("settings", {}), dict):  # else the schema says what is wrong with it
         values = merged(values, {"settings": own})
         own = values["settings"]
+    in_file = values.get("concept", ())
+    of_file = (in_file,) if isinstance(in_file, str) else tuple(map(str, in_file)) if isinstance(in_file, list) else ()
     values = merged(values, {"concept": concept} if concept else {})
     mistakes: list[UserError] = []
+    if concept and values.get("anchor") and of_file not in ((), concept) and not flags.get("setting__anchor"):
+        mistakes.append(UserError(f"{config} has an anchor for {', '.join(of_file)}, and {', '.join(concept)} is to go",
+                                  accepted="--anchor for what is named with the command", remedy='"" names none'))
     try:
         job = EraseJob.build(values, str(config) if config else "expunge erase")
         asked(job.concept, job.anchor, () if job.only_with else job.keep, kinds=(job.kind,) * len(job.concept))

@@ -83,6 +83,8 @@ def command(patch: Path | None, model: Source, device: str, dtype: str, variant:
         published = None
     if patch is None and published is None:
         raise UserError("no patch", accepted="a patch, or a published --protocol for the model as it is")
+    if suite is not None and not suite.exists():
+        raise UserError(f"no attacks at {suite}", accepted="a folder of `expunge attack PATCH`")
     loaded = Patch.load(patch) if patch is not None else None
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
                   offload=offload, eight_bit=eight_bit)

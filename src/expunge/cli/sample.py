@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,6 +96,12 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
     texts, notices = _listed(prompts, lists)
     check_writable(out)
     drawn_before(out)
+    if (out / "patch.safetensors").exists():
+        raise UserError(f"{out} holds an edit", accepted="a folder of its own for images",
+                        remedy=f"choose another with --out, such as {out / 'sample'}")
+    for what, given in (("prompt", prompts), ("seed", seeds)):
+        if twice := [one for one, count in Counter(given).items() if count > 1]:
+            raise UserError(f"the {what} {twice[0]!r} twice", accepted="each once: the same would be drawn again")
     opened = load(model, device=device, dtype=dtype, variant=variant, allow_pickle=allow_pickle, verify=verify,
                   offload=offload, eight_bit=eight_bit)
     if sampler["guidance"] is None:

@@ -170,6 +170,20 @@ def public_key(file: Path) -> EllipticCurvePublicKey:
     return key
 
 
+def check_readable(trust: Trust) -> None:
+    """UserError: a key or a certificate that is named cannot be read: that tells nothing of a bundle."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    if trust.key is not None:
+        public_key(trust.key)
+    for file in trust.chain:
+        try:
+            load_pem_x509_certificates(untrusted.content(file))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} cannot be read as certificates: {error}", accepted="a PEM file of certificates"
+                            ) from error
+
+
 def fingerprint(key: EllipticCurvePublicKey) -> str:
     """sha256 (first 16 hex digits) of a public key in PEM, as model-signing names it."""
     return sha256(_pem(key)).hexdigest()[:16]

@@ -17,7 +17,7 @@ from expunge.errors import ExpungeError, UserError
 from expunge.evidence import bom
 from expunge.evidence.bundle import BOM, MANIFEST, SEALED, STATEMENT, walked, weights_of
 from expunge.evidence.found import SCORED, Found
-from expunge.evidence.signing import SIGNATURE, Signed, Trust, check_installed, fingerprint, verified
+from expunge.evidence.signing import SIGNATURE, Signed, Trust, check_installed, check_readable, fingerprint, verified
 from expunge.evidence.statement import check_form, disagreements, results, unsealed
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -52,9 +52,10 @@ def verify_bundle(folder: str | Path, *, trust: Trust = NOBODY, base: Model | No
         base: the model that the edit is said to be of, opened; its weights are compared.
 
     Raises:
-        UserError: no bundle there, or the extra `evidence` is missing.
+        UserError: no bundle there, a key or certificate of `trust` cannot be read, or the extra `evidence` is missing.
     """
     check_installed()
+    check_readable(trust)
     folder = Path(folder)
     if not any((folder / name).is_file() for name in OWN):
         raise UserError(f"no bundle at {folder}", accepted=f"a folder with {MANIFEST}",

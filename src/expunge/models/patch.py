@@ -138,7 +138,8 @@ class Patch:
         file = _patch_file(fetched(path) if isinstance(path, str) and on_hub(path) else path)
         if not file.is_file():
             raise ModelError(f"no patch at {path}",
-                             accepted="a folder with patch.safetensors, or a .safetensors file")
+                             accepted="a folder with patch.safetensors, or a .safetensors file",
+                             remedy=_last_state(Path(path)))
         beside = file.with_suffix(".json")
         try:
             with untrusted.tensors(file) as opened:
@@ -336,6 +337,12 @@ def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchC
     broken = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]!r} holds values that are not finite")
+
+
+def _last_state(folder: Path) -> str:
+    """What to say where a folder is that of a sequence: which of its states is the last."""
+    states = sorted((folder / "states").glob("*/patch.safetensors"))
+    return f"the sequence's last state is {states[-1].parent}" if states else ""
 
 
 def _patch_file(path: str | Path) -> Path:

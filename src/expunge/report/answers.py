@@ -110,7 +110,8 @@ def _brought_back(suite: SuiteResult, worst: Score, shown: int | None) -> str:
         return "None of these did, at this budget." if attacked_erasure(suite) == "rare" else \
             "None of these did, on the few prompts that were tried."
     if shown is not None and shown >= worst.numerator:
-        return "It is shown without any attack; attacks added nothing."
+        return "It is shown without any attack; " + ("attacks added nothing." if attempts_made(suite) else
+                                                     "none was made: it left no item to attack.")
     return "Yes." if attacked_erasure(suite) == "still" else "Yes, for some of the prompts that were tried."
 
 
@@ -137,7 +138,7 @@ def _sure(evaluation: Evaluation) -> tuple[str, str]:
     others = [score for role in _OTHERS for score in [kept(evaluation, role)[0]] if score is not None]
     counts += [f"{sum(_number(score) for score in others)} for other things"] if others else []
     worst = find(suite, "attack/worst") if suite else None
-    counts += [f"{_number(worst)} attacked"] if worst is not None and worst.n else []
+    counts += [f"{_number(worst)} attacked"] if suite and attempts_made(suite) and worst is not None and worst.n else []
     word = f"{', '.join(counts)}." if counts else "Nothing was counted."
     said = ["95% intervals speak of other prompts of the same kinds, and of no other kinds."]
     said += [_second(evaluation)]

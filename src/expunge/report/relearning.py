@@ -130,15 +130,19 @@ def _again(made: Relearning, edited: RelearningCurve, original: RelearningCurve 
         return f"How often the edited model draws “{concept}” was not measured: no image could be judged."
     steps, last = edited.steps_to(made.enough), looks[-1]
     taught = f"fine-tuning {_training(made)} on {counted(edited.pictures, 'images')} of {edited.whose}"
+    if steps is None and (finite(last.found.high) or 1.0) > made.enough:
+        return f"Whether the edited model draws “{concept}”{again} in {made.enough:.0%} of the images within " \
+               f"{counted(last.steps, 'steps')} of {taught} is not sure: {_share(last.found)} show it then."
     if steps is None:
         return f"The edited model does not draw “{concept}”{again} in {made.enough:.0%} of the images within " \
                f"{counted(last.steps, 'steps')} of {taught}, where {_share(last.found)} show it."
     at = next(look for look in looks if look.steps == steps)
+    few = "" if (finite(at.found.low) or 0.0) > made.enough else ": too few to be sure"
     if steps == 0:
-        return f"The edited model draws “{concept}” without any fine-tuning, in {_share(at.found)}."
+        return f"The edited model draws “{concept}” without any fine-tuning, in {_share(at.found)}{few}."
     first = "the first look, " if at is looks[0] else ""
     return f"The edited model draws “{concept}”{again} after {first}{_steps(made, edited)} of {taught}, in " \
-           f"{_share(at.found)}."
+           f"{_share(at.found)}{few}."
 
 
 def _before(original: RelearningCurve) -> str:
@@ -156,6 +160,9 @@ def _new(made: Relearning, unknown: RelearningCurve) -> str:
     looks = _measured(unknown)
     if not looks:
         return f"How fast the {whom} model learns {thing} was not measured: no image could be judged."
+    if unknown.steps_to(made.enough) is None and (finite(looks[-1].found.high) or 1.0) > made.enough:
+        return f"Whether the {whom} model learns {thing} within {counted(looks[-1].steps, 'steps')} of the same " \
+               f"training is not sure: {_share(looks[-1].found)} show it then."
     if unknown.steps_to(made.enough) is None:
         return f"The {whom} model does not learn {thing} within {counted(looks[-1].steps, 'steps')} of the same " \
                f"training, where {_share(looks[-1].found)} show it."

@@ -150,8 +150,10 @@ def suite_facts(suite: SuiteResult) -> dict[str, str]:
     sampler, attempts = suite.sampler, [item for run in suite.runs for item in run.attempts]
     spent = [(sum(getattr(item.spent, name) for item in attempts), words) for name, words in
              (("gradient_steps", "gradient steps"), ("images", "images"), ("network_rows", "NFE"))]
+    tried = {item.item_key for item in attempts}
     return {"Judge": suite.judge, "Second detector": suite.second or "none",
-            "Items attacked": str(len(suite.before)), "Attempts": f"{len(attempts):,}",
+            "Items looked at without an attack": str(len(suite.before)), "Items attacked": str(len(tried)),
+            "Attempts": f"{len(attempts):,}",
             "Spent by all attempts": ", ".join(f"{count:,} {words}" for count, words in spent),
             "Denoising steps": str(sampler.steps), "Guidance": f"{sampler.guidance:g}",
             "Model": suite.model_hash, "Patch": suite.patch_hash or "none", "Record": suite.digest,

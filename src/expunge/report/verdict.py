@@ -157,7 +157,7 @@ def _attacked(evaluation: Evaluation, attack: Erasure | None, asked: Erasure) ->
     none = worst is not None and not worst.numerator
     if attack == "still":
         return _HEAD["still"] if asked == "still" else "Comes back under attack" if _added(evaluation, True) else \
-            f"Still drawn without an attack; {'what attacks added is no evidence' if _added(evaluation) else NONE_MORE}"
+            f"Still drawn without an attack; {_more(evaluation)}"
     if attack == "rare":
         return "Not elicited, even under attack" if none else "Rarely elicited, even under attack"
     if asked == "less":
@@ -165,7 +165,15 @@ def _attacked(evaluation: Evaluation, attack: Erasure | None, asked: Erasure) ->
     if none:
         return "Not elicited on the few items attacked"
     return "Comes back under attack in some items" if _added(evaluation) else \
-        f"Drawn in some of the attacked items without an attack; {NONE_MORE}"
+        f"Drawn in some of the attacked items without an attack; {_more(evaluation)}"
+
+
+def _more(evaluation: Evaluation) -> str:
+    """What became of attacks of which nothing counts."""
+    suite = evaluation.suite
+    if suite is not None and not any(run.attempts for run in suite.runs):
+        return "none was made"
+    return "what attacks added is no evidence" if _added(evaluation) else NONE_MORE
 
 
 def _added(evaluation: Evaluation, evidence: bool = False) -> bool:

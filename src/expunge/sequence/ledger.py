@@ -84,8 +84,10 @@ def check_file(ledger: Ledger, settings: SequenceSettings, folder: Path) -> None
         if entry.number > len(settings.requests):
             wrong[entry.number] = f"request {entry.number} ({name}) is not in the file any more"
         elif asked_digest(settings.requests[entry.number - 1]) != entry.asked:
-            now = settings.requests[entry.number - 1].title
-            wrong[entry.number] = f"request {entry.number} was {name}{_on(entry)}, the file now says {now}"
+            now = settings.requests[entry.number - 1]
+            wrong[entry.number] = f"request {entry.number} was {name}{_on(entry)}, the file now says {now.title}" \
+                if now.title != name else f"request {entry.number} ({name}) was asked otherwise{_on(entry)}: " \
+                                          f"{_apart(entry, now)}"
         elif entry.kind == "withdrawn" and not _same(entry, settings.requests[entry.number - 1].withdrawn):
             wrong[entry.number] = f"request {entry.number} ({name}) was withdrawn otherwise{_on(entry)}"
     for number in withdrawn(ledger):
@@ -129,6 +131,14 @@ def check_met(ledger: Ledger, states: Sequence[State], folder: Path) -> None:
 def withdrawn(ledger: Ledger) -> Sequence[int]:
     """Numbers of the requests that were taken back."""
     return [entry.number for entry in ledger.entries if entry.kind == "withdrawn"]
+
+
+def _apart(entry: Entry, now: Demand) -> str:
+    """What a request's line and the file say otherwise, of what both tell."""
+    pairs = {name: (str(getattr(entry, name) or ""), str(getattr(now, name) or ""))
+             for name in ("who", "when", "evidence")}
+    said = [f'{name} "{before}", now "{after}"' for name, (before, after) in pairs.items() if before != after]
+    return ", ".join(said) or "its anchor, keep, method or settings"
 
 
 def asked_digest(item: Demand) -> str:
