@@ -9,7 +9,7 @@ import torch
 
 from expunge.errors import ConfigError
 from expunge.records import Request
-from expunge.unlearn.context import TrainContext
+from expunge.unlearn.context import Kept, TrainContext
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.source import EditedTrajectory, FrozenTrajectory
 from expunge.unlearn.union import Union, split
@@ -17,6 +17,20 @@ from expunge.unlearn.union import Union, split
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"), anchor="house")
 KEPT = Union(sources=(FrozenTrajectory(grid=3, trajectories=4), FrozenTrajectory(grid=3, trajectories=2, of="anchor"),
                       NoisedPictures(pictures=2, grid=2, points=4)), shares=(2.0, 1.0, 1.0))
+
+
+def test_what_is_kept_is_what_is_told_to_be_kept(model: Any) -> None:
+    """Tensors of the pools, and a target for each point; the images themselves are counted though they go here."""
+    latent, row = 4 * model.initial_noise([0]).numel(), sum(t.nbytes for t in model.encode([""]).rows.values())
+    found = Kept()
+    for source in KEPT.sources:
+        pool = opened(model, source).pool
+        points = getattr(pool, "points", pool)
+        held = [points.x_t, getattr(points, "said", None), getattr(points, "x0", None), getattr(points, "eps", None)]
+        latents = sum(tensor.nbytes for tensor in held if tensor is not None) // latent + len(pool)
+        found += Kept(latents, sum(tensor.nbytes for tensor in points.cond.rows.values()) // row)
+    images, told_anchors = Kept(2, 2), Kept(0, 2)
+    assert KEPT.kept == found + images + told_anchors
 
 
 def opened(model: Any, source: Any, batch: int = 8) -> Any:
@@ -32,7 +46,6 @@ def test_a_batch_is_split_by_shares_and_adds_up(batch: int, shares: tuple[float,
 def test_every_entry_of_the_joined_pool_is_the_point_that_was_drawn(model: Any) -> None:
     stream = opened(model, KEPT)
     assert len(stream.pool) == 12 + 6 + 8
-    assert KEPT.kept_latents == 2 * (12 + 6) + 8 + 2  # on trajectories what is said there, too; of the others, images
     for points in (stream.draw(3), stream.draw_extra(3, 1, ("a picture of a church", "a church on a hill") * 3)):
         again = stream.pool.take(points.rows)
         assert torch.equal(again.x_t, points.x_t)

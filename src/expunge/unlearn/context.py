@@ -212,8 +212,24 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What a source keeps for a whole run.
+
+    Attributes:
+        latents: how many, the targets of one prediction for each point among them; rows: of text states.
+    """
+
+    latents: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Kept) -> Kept:
+        """Of both."""
+        return Kept(self.latents + other.latents, self.rows + other.rows)
+
+
 class Source(Protocol):
-    """Settings from which a stream can be opened."""
+    """Settings from which a stream can be opened. One that keeps points tells how much by a property `kept`."""
 
     def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""
@@ -223,6 +239,12 @@ class Source(Protocol):
     def max_prompts(self) -> int | None:
         """How many prompts can be drawn from at most; None: all, however many."""
         ...
+
+
+def kept_by(source: Source) -> Kept:
+    """What a source keeps; one that does not tell keeps nothing."""
+    told: Kept = getattr(source, "kept", Kept())
+    return told
 
 
 AnySource = Annotated[Source, Slot(SOURCES, "frozen")]

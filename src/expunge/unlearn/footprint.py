@@ -28,6 +28,7 @@ from expunge.models.model import Model
 from expunge.models.scope import full_names
 from expunge.models.text import Tokens
 from expunge.runtime import neighbours
+from expunge.unlearn.context import Kept
 
 ROLES: tuple[Role, ...] = ("denoiser", "text", "autoencoder")
 LARGE = 2**28
@@ -57,12 +58,12 @@ class Footprint:
         return self.peak - self.held
 
 
-def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: int, pools: int = 0,
+def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: int, pools: Kept | None = None,
               gradients: int = 1, sums: int = 0, text: bool = True) -> Footprint:
     """Of a run that changes the weights of these full names, by a LoRA of that rank or, None, themselves.
 
     Args:
-        batch: points of a step's largest loss. pools: half-way samples that are kept, with their targets.
+        batch: points of a step's largest loss. pools: what sources keep.
         gradients: how many gradients an update has at once. sums: how many more while processes add theirs up.
         text: whether the text encoders are in memory while it trains.
     """
@@ -72,11 +73,12 @@ def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: 
     trained, copies = _trained(weights, rank)
     cond = model.encode([""]).detach()
     row = sum(tensor.nbytes for tensor in cond.rows.values())
-    latent = 4 * model.initial_noise([0]).numel()
+    latent, pools = 4 * model.initial_noise([0]).numel(), pools or Kept()
     originals = sum(p.nbytes for p in weights.values() if p.dtype == torch.float32) if rank is None else 0
     parts = {"weights": there, "what trains": copies, "originals": originals,
              "gradients": 4 * trained * (gradients + sums), "optimizer": 8 * trained,
-             "activations": _kept(model, weights, rank, batch, cond), "samples and prompts": pools * (2 * latent + row)}
+             "activations": _kept(model, weights, rank, batch, cond),
+             "samples and prompts": pools.latents * latent + pools.rows * row}
     whole = sum(sizes.values())
     return Footprint(parts, {
         "opening": 0 if model.apart else whole, "encoding prompts": sizes["text"] if model.apart else whole,

@@ -23,7 +23,7 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise
 from expunge.train import step_generator
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import NoisyBatch, Stream, TrainContext, noise_seed, spread
+from expunge.unlearn.context import Kept, NoisyBatch, Stream, TrainContext, noise_seed, spread
 from expunge.unlearn.needs import Need, check_anchors
 
 
@@ -49,9 +49,10 @@ class NoisedPictures(Settings):
                        added=True, ge=0)
 
     @property
-    def kept_latents(self) -> int:
-        """The images, and their points where these are kept."""
-        return self.pictures * (1 + self.points)
+    def kept(self) -> Kept:
+        """The images; of points that are kept x_t, x_0, the noise, and a target."""
+        texts = 2 if self.of == "anchor" else 1
+        return Kept(self.pictures * (1 + 4 * self.points), self.pictures * (texts + self.points))
 
     @property
     def needs(self) -> tuple[Need, ...]:

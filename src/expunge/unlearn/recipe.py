@@ -36,7 +36,7 @@ from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_chec
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.change import Change, checkpointed, low_rank, whole
-from expunge.unlearn.context import AnySource, Source, TrainContext
+from expunge.unlearn.context import AnySource, Kept, Source, TrainContext, kept_by
 from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
@@ -306,7 +306,7 @@ class Recipe(Settings):
         """
         model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
-        pools = sum(getattr(source, "kept_latents", 0) for source, _ in parts)
+        pools = sum((kept_by(source) for source, _ in parts), Kept())
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         both += max(getattr(part, "copies", 0) for part in (self.update, self.adversary))
         with checkpointed(model.network, self.checkpointing):

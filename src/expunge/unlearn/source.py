@@ -29,7 +29,7 @@ from expunge.models.denoising import against, branches, denoise, joined, network
 from expunge.models.model import Model
 from expunge.train import in_turn, step_generator
 from expunge.unlearn.anchor import anchor_prompts
-from expunge.unlearn.context import NoisyBatch, Pool, Stream, TrainContext, noise_seed, spread
+from expunge.unlearn.context import Kept, NoisyBatch, Pool, Stream, TrainContext, noise_seed, spread
 from expunge.unlearn.needs import Need
 
 
@@ -73,9 +73,10 @@ class FrozenTrajectory(Settings):
         return ("anchor",) if self.of == "anchor" else ()
 
     @property
-    def kept_latents(self) -> int:
-        """Every grid point of every trajectory that is drawn, and what the teacher predicts there."""
-        return 0 if self.fresh else 2 * self.trajectories * self.points
+    def kept(self) -> Kept:
+        """Of every grid point of every trajectory x_t, what the teacher predicts there, and a target."""
+        texts = 2 if self.of == "anchor" else 1
+        return Kept() if self.fresh else Kept(3 * self.trajectories * self.points, texts * self.trajectories)
 
     @property
     def points(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from expunge.config import Settings, knob
-from expunge.unlearn.context import AnySource, NoisyBatch, Pooled, Stream, TrainContext, spread
+from expunge.unlearn.context import AnySource, Kept, NoisyBatch, Pooled, Stream, TrainContext, kept_by, spread
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.source import FrozenTrajectory
 
@@ -45,9 +45,9 @@ class Union(Settings):
         return min(known, default=None)
 
     @property
-    def kept_latents(self) -> int:
+    def kept(self) -> Kept:
         """Of all sources."""
-        return sum(getattr(source, "kept_latents", 0) for source in self.sources)
+        return sum(map(kept_by, self.sources), Kept())
 
     def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of each source, under names of their own."""
