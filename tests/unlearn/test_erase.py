@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from expunge.errors import ConfigError, UserError
+from expunge.locks import LOCK
 from expunge.metrics.worlds import World
 from expunge.models.patch import Patch
 from expunge.records import Origin, Request
@@ -88,6 +89,11 @@ def test_an_edit_that_is_there_is_not_made_again_and_its_card_is_completed(model
         erase(model, REQUEST, settings=SETTINGS, out=tmp_path, own_look=False, origin=Origin(who="a publisher"))
     looked = erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
     assert Patch.load(tmp_path).card == looked.card
+    there = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name != LOCK}
+    (tmp_path / CHECKPOINT).write_text("of a run that was killed as it wrote the patch")
+    (tmp_path / "patch.json").unlink()
+    erase(model, REQUEST, settings=SETTINGS, out=tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.name != LOCK} == there
 
 
 @pytest.mark.parametrize("seed", [-1, "x", 1.5, True])

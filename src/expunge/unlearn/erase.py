@@ -112,8 +112,10 @@ def _completed(there: Patch, model: Model, folder: Path, own_look: bool, origin:
         Inputs({"origin": now}).check(folder / PATCH, {"inputs": {"origin": before}})
     seen = look(model, there) if own_look and not card.look else card.look
     whole = replace(there, card=card.model_copy(update={"look": seen, "origin": card.origin or origin}))
-    if whole.card != card and runtime.current().main:
-        whole.save(folder)
+    if runtime.current().main:
+        if whole.card != card or not (folder / PATCH).with_suffix(".json").is_file():  # a kill came before it
+            whole.save(folder)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     runtime.current().barrier()
     return whole
 
