@@ -58,7 +58,7 @@ def test_published_methods_get_one_only_where_they_cannot_do_without(embedded: M
     for name in METHODS.names():
         found = anchor(embedded, "church", None, name) == ("house",)
         needed = name in {"ablation", "chi2", "hellinger", "doco", "doco-v-a", "doco-v-b", "integrity-overwrite",
-                          "counterfactual", "tea", "trce", "stereo", "eraseflow"}
+                          "counterfactual", "adversarial-ablation", "tea", "trce", "stereo", "eraseflow"}
         own = name.endswith("-fast") and name != "erasediff-fast"  # its target is noise: nothing takes the place
         assert found == (needed or own), name
 

@@ -29,6 +29,9 @@ _TEA = "TEA, https://arxiv.org/abs/2608.15341"
 _DES = "DES, NeurIPS 2025, https://github.com/amoeba04/des"
 _COUNTERFACTUAL = ("ours; the direction of Dynamic Velocity Erasing, https://arxiv.org/abs/2602.01089, the start of "
                    "TRCE, https://arxiv.org/abs/2503.07389")
+_ADVERSARIAL_ABLATION = ("ours; Concept Ablation on the trajectories of EraseFlow, "
+                         "https://github.com/Abhiramkns/EraseFlow, under free adversarial training, "
+                         "https://arxiv.org/abs/1904.12843")
 _TRCE = ("Chen et al. 2025, TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models, ICCV, "
          "https://arxiv.org/abs/2503.07389")
 _STEREO = ("Srivatsan et al. 2025, STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from "
@@ -98,6 +101,11 @@ METHODS.register("counterfactual", "expunge.unlearn.presets.counterfactual:COUNT
                  _COUNTERFACTUAL)
 METHODS.register("counterfactual-fast", "expunge.unlearn.presets.counterfactual:COUNTERFACTUAL_FAST",
                  "The same for small models and CPUs", _COUNTERFACTUAL)
+METHODS.register("adversarial-ablation", "expunge.unlearn.presets.adversarial_ablation:ADVERSARIAL_ABLATION",
+                 "Concept Ablation on the anchor's noisy trajectories, against a bank of soft prompts",
+                 _ADVERSARIAL_ABLATION)
+METHODS.register("adversarial-ablation-fast", "expunge.unlearn.presets.adversarial_ablation:ADVERSARIAL_ABLATION_FAST",
+                 "The same for small models and CPUs", _ADVERSARIAL_ABLATION)
 METHODS.register("hirm", "expunge.unlearn.presets.states:HIRM",
                  "HiRM, from its abstract: the first text layer sends the states in a random direction", _HIRM)
 METHODS.register("tea", "expunge.unlearn.presets.states:TEA",
