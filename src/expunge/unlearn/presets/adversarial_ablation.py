@@ -9,9 +9,9 @@ A student that follows the anchor wherever the anchor's noisy sampler leads has 
 it has not met; one that is only led away from the concept has none. What trains is a LoRA on the whole denoiser, held
 to the original on its own guided trajectories and, at the concept's latents, told prompts to keep or random words.
 
-Source: ours, of parts of others: Concept Ablation (Kumari et al. 2023), EraseFlow (NeurIPS 2025, the trajectories), free
-adversarial training (Shafahi et al. 2019) on AdvUnlearn's vectors (Zhang et al. 2024), `integrity`'s keep. Settings
-were chosen on one concept (guitar); those for Stable Diffusion have not run on published weights.
+Source: ours, of parts of others: Concept Ablation (Kumari et al. 2023), EraseFlow (NeurIPS 2025, the trajectories),
+free adversarial training (Shafahi et al. 2019) on AdvUnlearn's vectors (Zhang et al. 2024), `integrity`'s keep.
+Settings were chosen on two things (guitar, hospital); those for Stable Diffusion have not run on published weights.
 """
 
 from __future__ import annotations
