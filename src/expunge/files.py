@@ -31,6 +31,8 @@ _PART = ".expunge-file"
 _NEIGHBOUR = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_PART)}", re.DOTALL)
 _swept: set[Path] = set()
 """Folders in which this process has looked for what others left."""
+_MOST_SWEPT = 4096
+"""Folders that it remembers: a bench writes into some fifty new ones for each cell."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -99,6 +101,8 @@ def _sweep(folder: Path) -> None:
         handle = _held(folder, together=False) if left else -1
         if left and handle < 0:
             return  # perhaps the next time
+        if len(_swept) >= _MOST_SWEPT:
+            _swept.clear()
         _swept.add(folder)
         try:
             for file in left:
