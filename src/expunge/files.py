@@ -32,7 +32,7 @@ _NEIGHBOUR = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_PART)}", re.DOTALL)
 _swept: set[Path] = set()
 """Folders in which this process has looked for what others left."""
 _MOST_SWEPT = 4096
-"""Folders that it remembers: a bench writes into some fifty new ones for each cell."""
+"""Folders that it remembers: a bench writes into several new ones for each cell."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
