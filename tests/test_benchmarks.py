@@ -17,6 +17,8 @@ SHARED = {"sd14.py"}
 RECORDS = {
     "claims.py": (), "methods_table.py": (), "methods_table.py --judges": ("--judges",),
     "methods_table.py --kinds": ("--kinds",), "methods_table.py newer": ("newer.json.xz",),
+    "methods_table.py adversarial": ("adversarial.json.xz",),
+    "methods_table.py adversarial --judges": ("adversarial.json.xz", "--judges"),
     "methods_table.py newer --judges": ("newer.json.xz", "--judges"), "guard.py": ("--records", "guard.json.xz"),
     "sequences.py": ("--records", "sequences.json.xz")}
 
