@@ -343,7 +343,7 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def finished(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Wait until a device has done what it was given: an accelerator goes on while the program does."""
     if device.type == "cuda":
         import torch

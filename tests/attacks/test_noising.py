@@ -94,3 +94,5 @@ def test_wrong_pictures_are_refused_before_any_computing(owner: Victim, request_
 def test_a_strength_off_the_grid_is_refused(owner: Victim, request_: Request, items: list[Item]) -> None:
     with pytest.raises(UserError, match=r"strength 0\.01"):
         Noising(strengths=(0.5, 0.01)).check(owner, request_, items)
+    with pytest.raises(UserError, match=r"with \d+ sampling steps; accepted: .*; other strengths"):
+        Noising(strengths=(0.0001,)).check(owner, request_, items)  # no number of steps would do

@@ -45,6 +45,7 @@ from expunge.config import knob
 from expunge.errors import UserError
 from expunge.models.model import Model
 from expunge.records import Request, Sampler, Spent
+from expunge.records.pictures import MOST_STEPS
 
 
 class Noising(FromPicture):
@@ -64,12 +65,12 @@ class Noising(FromPicture):
         steps = victim.sampler.steps
         wrong = [s for s in self.strengths if not 0 < start_point(s, steps) < steps]
         if wrong:
-            enough = next(more for more in range(steps + 1, 1001) if all(
-                0 < start_point(s, more) < more for s in self.strengths))
+            enough = next((more for more in range(steps + 1, MOST_STEPS + 1) if all(
+                0 < start_point(s, more) < more for s in self.strengths)), None)
+            more_steps = f"{enough} steps or more (--steps), or " if enough else ""
             raise UserError(f"noising at strength {wrong[0]} with {steps} sampling steps",
                             accepted=f"{0.5 / steps:.3g} to {1 - 0.5 / steps:.3g}",
-                            remedy=f"{enough} steps or more (--steps), or other strengths "
-                                   "(--set options.noising.strengths=[0.5])")
+                            remedy=f"{more_steps}other strengths (--set options.noising.strengths=[0.5])")
 
     def budget(self, sampler: Sampler) -> Spent:
         """One image per strength and wording, each of so many of the sampler's steps."""

@@ -72,5 +72,5 @@ def drawing_speed(model: Model, sampler: Sampler, batch: int) -> Speed:
 def _timed(work: Callable[[int], object], count: int, device: torch.device) -> float:
     began = time.perf_counter()
     work(count)
-    runtime.finished(device)
+    runtime.wait_for(device)
     return time.perf_counter() - began

@@ -64,6 +64,10 @@ class Prompt(Record):
         return range(first, first + count) if self.seed is None else range(self.seed, self.seed + own)
 
 
+MOST_STEPS = 1000
+"""Most denoising steps of an image."""
+
+
 class ItemKey(NamedTuple):
     """What tells the items of an evaluation, or of attacks, apart: the prompt's text and the image's seed."""
 
@@ -85,7 +89,7 @@ class Sampler(Record):
         scheduler: diffusers' scheduler (`models.schedulers`); "" is the model's own deterministic sampler.
     """
 
-    steps: int = Field(20, ge=1, le=1000)
+    steps: int = Field(20, ge=1, le=MOST_STEPS)
     guidance: float = Field(2.0, ge=1.0, le=50.0)
     height: int | None = Field(None, ge=8, le=4096)
     width: int | None = Field(None, ge=8, le=4096)

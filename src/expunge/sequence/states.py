@@ -25,9 +25,9 @@ from expunge.sequence.memory import check_room
 from expunge.sequence.settings import Demand, SequenceSettings
 from expunge.unlearn.dual import Dual
 from expunge.unlearn.erase import fitting, resolve_method
-from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.method import OF_NO_WEIGHT, Configured, Method
 from expunge.unlearn.projected import keys_and_values
-from expunge.unlearn.recipe import OF_NO_WEIGHT, Recipe
+from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.refreshed import Refreshed
 from expunge.unlearn.saliency import Masked
 from expunge.unlearn.update import Plain

@@ -22,10 +22,10 @@ from expunge.resume import Inputs, kept
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
-from expunge.unlearn.method import Configured, Method
+from expunge.unlearn.method import OF_NO_WEIGHT, Configured, Method
 from expunge.unlearn.needs import needs
 from expunge.unlearn.presets.by_family import suited
-from expunge.unlearn.recipe import OF_NO_WEIGHT, Recipe
+from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.surrogate import Surrogate, surrogates
 
 log = logging.getLogger(__name__)

@@ -15,6 +15,8 @@ from expunge.models.patch import Patch
 from expunge.records import Request
 from expunge.train import Progress
 
+OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
+"""Settings that do not decide the weights."""
 Surrogacy = Literal["named", "found"]
 SURROGACY: Surrogacy = knob(
     "named", "What takes the place of a concept for which no anchor is named: nothing in particular (named), or the "

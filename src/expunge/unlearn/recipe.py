@@ -39,7 +39,7 @@ from expunge.unlearn.change import Change, checkpointed, low_rank, whole
 from expunge.unlearn.context import AnySource, Kept, Source, TrainContext, kept_by
 from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
-from expunge.unlearn.method import SURROGACY, Surrogacy, overridden
+from expunge.unlearn.method import OF_NO_WEIGHT, SURROGACY, Surrogacy, overridden
 from expunge.unlearn.needs import check_low_rank, check_needs, needs
 from expunge.unlearn.noised import NoisedPictures
 from expunge.unlearn.objective import AnyObjective, Steer, Term
@@ -60,8 +60,6 @@ MEMORY_ADVICE = ("load the model in half the size (--dtype bfloat16), train a Lo
                  "activations (--checkpointing), have one kind of network in memory at a time (--offload), train "
                  "fewer weights (--scope), or a smaller batch (--batch 1)")
 """What to do where a run would not fit."""
-OF_NO_WEIGHT = {"checkpoint_every", "frozen_batch"}
-"""Settings that do not decide the weights."""
 LORA_RATE = 10.0
 """Times the learning rate of whole weights."""
 

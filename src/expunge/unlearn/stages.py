@@ -59,7 +59,7 @@ class Rehearsal(Stages):
         for item in items[:1 + ITEMS]:
             start, self._within = time.perf_counter(), 0.0
             yield item
-            runtime.finished(self._device)
+            runtime.wait_for(self._device)
             took.append(time.perf_counter() - start - self._within)
             if sum(took) > ENOUGH:
                 break

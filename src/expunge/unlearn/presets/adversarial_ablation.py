@@ -5,9 +5,8 @@ back from the same forward passes:
 
     mean |eps_theta(x_t | c or c + delta_m) - eps_o(x_t | c_a)|^2   over x_t of the anchor's trajectories, eta 1.
 
-A student that follows the anchor wherever the anchor's noisy sampler leads has an answer to give to a soft prompt that
-it has not met; one that is only led away from the concept has none. What trains is a LoRA on the whole denoiser, held
-to the original on its own guided trajectories and, at the concept's latents, told prompts to keep or random words.
+What trains is a LoRA on the whole denoiser, held to the original on its own guided trajectories and, at the concept's
+latents, told prompts to keep or random words.
 
 Source: ours, of parts of others: Concept Ablation (Kumari et al. 2023), EraseFlow (NeurIPS 2025, the trajectories),
 free adversarial training (Shafahi et al. 2019) on AdvUnlearn's vectors (Zhang et al. 2024), `integrity`'s keep.
