@@ -1,20 +1,25 @@
-"""Drawing many prompts: `expunge.sample` against the diffusers pipeline called prompt by prompt.
+"""Drawing many prompts: `expunge.sample` against the diffusers pipeline, in batches of the same size and one by one.
 
-    python benchmarks/draw.py [--model embedded] [--prompts 32]
+    python benchmarks/draw.py [--model embedded] [--prompts 32] [--batch 32]
+    python benchmarks/draw.py --faster channels-last bfloat16 compile      what changes last digits, beside it
 
-Both draw the same prompts with the same weights, steps and guidance in the same run, by turns, so that whatever else
-the machine does falls on both. The pipeline is diffusers' own, with its own DDIM scheduler and no progress bar.
+All draw the same prompts at the same seeds with the same weights, steps and guidance in the same run, by turns, so that
+whatever else the machine does falls on all. The pipeline is diffusers' own, with its own DDIM scheduler and no progress
+bar. Beside each time stands the largest difference of a pixel to ours as it is without any option.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers import StableDiffusionPipeline
+from torch import Tensor
 
 import expunge
 from expunge.runtime import machine
@@ -35,36 +40,61 @@ def main() -> None:
                                                    requires_safety_checker=False).to(model.device)
     pipe.set_progress_bar_config(disable=True)
 
-    def ours() -> None:
-        expunge.sample(model, [(prompt, 0) for prompt in prompts], sampler, batch=options.batch)
+    items: list[tuple[str, int]] = [(prompt, 0) for prompt in prompts]
 
-    def theirs() -> None:
-        for prompt in prompts:
-            pipe(prompt, num_inference_steps=options.steps, guidance_scale=options.guidance,
-                 generator=torch.Generator().manual_seed(0), output_type="np")
+    def ours(model: Any = model) -> Tensor:
+        return cast(Tensor, expunge.sample(model, items, sampler, batch=options.batch))
 
-    fast, slow = by_turns(ours, theirs, options.repeats)
+    def theirs(together: int) -> Tensor:
+        parts = [pipe(prompts[first:first + together], num_inference_steps=options.steps,
+                      guidance_scale=options.guidance, output_type="pt",
+                      generator=[torch.Generator().manual_seed(0) for _ in prompts[first:first + together]]).images
+                 for first in range(0, len(prompts), together)]
+        return torch.cat(parts).float().cpu()
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        "expunge.sample": ours, f"diffusers, {options.batch} at a time": partial(theirs, options.batch)}
+    if not options.batches_only:
+        ways["diffusers, prompt by prompt"] = partial(theirs, 1)
+    ways |= {f"expunge.sample, {way}": partial(ours, _faster(way, options)) for way in options.faster}
+    pictures, seconds = by_turns(ways, options.repeats)
     print(f"{machine(model.device)}; {torch.get_num_threads()} threads; torch {torch.__version__}")
-    print(f"{len(prompts)} prompts, {options.steps} steps, guidance {options.guidance:g}, float32; "
+    print(f"{len(prompts)} prompts, {options.steps} steps, guidance {options.guidance:g}, {options.batch} at a time; "
           f"fastest of {options.repeats}")
-    for name, seconds in (("expunge.sample", fast), ("diffusers, prompt by prompt", slow)):
-        told = ", ".join(f"{len(prompts) / value:.2f}" for value in seconds)
-        print(f"{name:<28} {len(prompts) / min(seconds):.2f} images per second (each repeat: {told})")
-    print(f"ratio {min(slow) / min(fast):.2f}")
+    fastest = min(seconds["expunge.sample"])
+    for name, times in seconds.items():
+        each = ", ".join(f"{len(prompts) / one:.2f}" for one in times)
+        apart = float((pictures[name] - pictures["expunge.sample"]).abs().max()) * 255
+        print(f"{name:<32} {len(prompts) / min(times):.2f} images per second (each repeat: {each}); "
+              f"{min(times) / fastest:.2f} times as fast; pixels differ by at most {apart:.2g} of 255")
 
 
-def by_turns(first: Any, second: Any, repeats: int) -> tuple[list[float], list[float]]:
-    """Seconds of each repeat of the two, run by turns; one short warm-up each is not counted."""
-    times: tuple[list[float], list[float]] = ([], [])
+def _faster(way: str, options: argparse.Namespace) -> Any:
+    """The model with an option that changes last digits."""
+    if way == "bfloat16":
+        return expunge.load(options.model, device=options.device, dtype="bfloat16")
+    model = expunge.load(options.model, device=options.device)
+    if way == "channels-last":
+        model.network.to(memory_format=torch.channels_last)
+    else:
+        model.network.compile()
+    return model
+
+
+def by_turns(ways: Mapping[str, Callable[[], Tensor]], repeats: int
+             ) -> tuple[dict[str, Tensor], dict[str, list[float]]]:
+    """What each way draws, and the seconds of each repeat, run by turns; one warm-up each is not counted."""
+    pictures: dict[str, Tensor] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats + 1):
-        for work, into in zip((first, second), times, strict=True):
+        for name, draw in ways.items():
             began = time.perf_counter()
-            work()
+            pictures[name] = draw()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:
-                into.append(time.perf_counter() - began)
-    return times
+                seconds[name].append(time.perf_counter() - began)
+    return pictures, seconds
 
 
 def _options() -> argparse.Namespace:
@@ -76,6 +106,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batches-only", action="store_true", help="without diffusers prompt by prompt")
+    parser.add_argument("--faster", nargs="*", default=(), choices=("channels-last", "bfloat16", "compile"))
     return parser.parse_args()
 
 

@@ -59,9 +59,9 @@ MAY_IMPORT = {
             "metrics attacks unlearn evaluation report",
     "ui": "errors untrusted records files config registry interrupts locks runtime models metrics attacks unlearn "
           "bench report",
-    "cli": "errors untrusted records files extras config registry interrupts locks sampling suite_results runtime "
-           "train models finetune metrics detectors attacks protocols unlearn guard evaluation report evidence hub "
-           "bench sequence exports demo ui tiny",
+    "cli": "errors untrusted records files extras config registry interrupts pixels locks sampling suite_results "
+           "runtime train models finetune metrics detectors attacks protocols unlearn guard evaluation report evidence "
+           "hub bench sequence exports demo ui tiny",
     "__init__": "errors untrusted records config models finetune attacks protocols unlearn guard evaluation report "
                 "evidence bench sequence exports",
     "__main__": "cli",

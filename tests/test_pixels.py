@@ -61,6 +61,7 @@ def test_other_sizes_come_as_at_one_size_brings_them_and_no_numbers_as_nan(tmp_p
     assert torch.equal(on_disk[:3], want[:3])
     assert on_disk[3].isnan().all()
     assert on_disk.only([1]).shape == (1, 3, 16, 16)
+    assert torch.equal(on_disk.only([2, 1]).as_drawn(1), mixed[1].float() / 255)
 
 
 def test_fewer_large_pictures_are_read_at_a_time(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ class Pixels:
         rows = self._rows[key] if isinstance(key, slice) else [self._rows[row] for row in key]
         return torch.stack([self._one(row) for row in rows]) if rows else torch.empty(0, *self.shape[1:])
 
+    def as_drawn(self, row: int) -> Tensor:
+        """float32 (3, h, w): an image in its own size."""
+        return self._spool.read(self._rows[row])
+
     def split(self, size: int) -> Iterator[Tensor]:
         """The images, `size` at a time."""
         for start in range(0, len(self), size):

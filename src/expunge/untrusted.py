@@ -199,29 +199,35 @@ def tensors(path: Path) -> Iterator[Any]:
         OSError: it is not there, is no regular file, is damaged, or names a tensor twice or as no network does; also
             where that shows as a tensor is read.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     check_regular(path)
-    try:
-        with _met_in(path), safe_open(path, "pt") as opened:
-            _check_names(path)
-            yield opened
-    except SafetensorError as error:
-        with _met_in(path):
-            raise Unreadable(str(error)) from error
+    with reading_tensors(path), safe_open(path, "pt") as opened:
+        _check_names(path)
+        yield opened
 
 
 def opened_tensors(path: Path) -> Any:
-    """The same, open as long as it is held. OSError: as `tensors`; reading a tensor may raise SafetensorError."""
-    from safetensors import SafetensorError, safe_open
+    """The same, open as long as it is held; read it inside `reading_tensors`. OSError: as `tensors`."""
+    from safetensors import safe_open
 
     check_regular(path)
-    try:
+    with reading_tensors(path):
         opened = safe_open(path, "pt")
-    except SafetensorError as error:
-        raise Unreadable(str(error)) from error
-    _check_names(path)
+        _check_names(path)
     return opened
+
+
+@contextmanager
+def reading_tensors(path: Path) -> Iterator[None]:
+    """Inside, an open safetensors file is read; what the library refuses is `Unreadable`, and names the file."""
+    from safetensors import SafetensorError
+
+    with _met_in(path):
+        try:
+            yield
+        except SafetensorError as error:
+            raise Unreadable(str(error)) from error
 
 
 def all_tensors(path: Path) -> dict[str, Tensor]:

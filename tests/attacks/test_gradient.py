@@ -13,11 +13,11 @@ from expunge.attacks.base import Attack
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu
 from expunge.attacks.proposal import Outcome
-from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import UnlearnDiff
 from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.records import Prompt, Request
@@ -135,13 +135,15 @@ def test_the_gradient_is_the_slope_of_each_rows_own_loss(victim: Victim) -> None
     t, texts, free = torch.tensor([100, 700]), ["", ""], [(1, 2), (0,)]
     layouts = [Layout(tuple(row), places) for row, places in zip(rows, free, strict=True)]
     points = model.texts[0].table[torch.tensor([20, 21, 22])]
-    losses, gradient = prompt_gradient(model, texts, layouts, free, points, x_t, t, wanted)
+    places = FreePlaces.of(model, texts, layouts)
+    losses, gradient = prompt_gradient(model, places, points, x_t, t, wanted)
     assert (gradient.norm(dim=1) > 0).all()
     step = 1e-2 / gradient.norm()
-    moved, _ = prompt_gradient(model, texts, layouts, free, points + step * gradient, x_t, t, wanted)
+    moved, _ = prompt_gradient(model, places, points + step * gradient, x_t, t, wanted)
     slope = float((moved - losses).sum() / step)
     assert slope == pytest.approx(float(gradient.square().sum()), rel=0.1)
-    alone = prompt_gradient(model, texts[1:], layouts[1:], free[1:], points[2:], x_t[1:], t[1:], wanted[1:])[1]
+    last = FreePlaces.of(model, texts[1:], layouts[1:])
+    alone = prompt_gradient(model, last, points[2:], x_t[1:], t[1:], wanted[1:])[1]
     torch.testing.assert_close(alone, gradient[2:], atol=1e-7, rtol=1e-3)
 
 

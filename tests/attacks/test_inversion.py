@@ -9,7 +9,7 @@ import pytest
 import torch
 from renamed_church import ITEMS, renamed_church
 
-from expunge.attacks.inversion import TextualInversion, _own_embedding, _slotted
+from expunge.attacks.inversion import TextualInversion, _own_embedding, _slotted, _told
 from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim
@@ -34,14 +34,14 @@ def test_the_words_own_embedding_in_its_place_is_the_prompt(victim: Victim) -> N
     slotted = _slotted(victim.model, texts, CHURCH)
     assert len(victim.model.texts[0].tokens("church")) == 1
     with torch.no_grad():
-        states = slotted.states(victim.model, _own_embedding(victim.model, "church")).states
+        states = _told(victim.model, slotted, _own_embedding(victim.model, "church"), (0, 1)).states
         torch.testing.assert_close(states, victim.model.encode(texts).states, atol=1e-5, rtol=0)
     assert torch.equal(slotted.tokens.ids, victim.model.texts[0].laid_out(texts).ids)
 
 
 def test_a_prompt_that_does_not_name_the_concept_gets_the_word_in_front(victim: Victim) -> None:
     slotted = _slotted(victim.model, ["a dog", "a church"], CHURCH)
-    assert slotted.place[..., 0].int().argmax(1).tolist() == [1, 2]
+    assert list(zip(slotted.row.tolist(), slotted.column.tolist(), strict=True)) == [(0, 1), (1, 2)]
     assert slotted.tokens.ids[0, 2:4].tolist() == victim.model.texts[0].tokens("a dog")
 
 

@@ -8,9 +8,9 @@ import torch
 
 from expunge.attacks.gradient import prompt_gradient
 from expunge.attacks.p4d import P4D, P4DMu, original_prediction
-from expunge.attacks.tokens import Layout
 from expunge.attacks.victim import Goal, Item, Victim
 from expunge.metrics.base import Aim
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.model import applied
 from expunge.models.patch import Patch
 from expunge.records import Request, Sampler, Spent
@@ -65,7 +65,7 @@ def test_an_unedited_model_has_no_loss_at_its_own_prompt(victim: Victim, items: 
     with torch.no_grad():
         aim = wanted((0,), x_t, x_t, x_t, t)
     layout = Layout(tuple(own), tuple(range(len(own))))
-    asked = (model, [items[0][0].text], [layout], [layout.free])
+    asked = (model, FreePlaces.of(model, [items[0][0].text], [layout]))
     loss, gradient = prompt_gradient(*asked, model.texts[0].table[own], x_t, t, aim)
     assert float(loss) < 1e-9
     moved, slope = prompt_gradient(*asked, model.texts[0].table[own].flip(0), x_t, t, aim)

@@ -32,14 +32,14 @@ def test_learning_lowers_the_loss_on_fresh_noise(kind: str, request: pytest.Fixt
     model, attack = victim.model, SoftPrompt.build({**QUICK, "steps": 40, "looks": 1})
     never = replace(goal, aim=Aim("brighter still", "light"))
     [outcome] = attack.outcomes(victim, request_, [item], never)
-    told, P = attack._start(model, [item])
+    places, P = attack._start(model, [item])
     x0 = _latents(model, list(given.pictures)).repeat(16, 1, 1, 1)
     generator = torch.Generator().manual_seed(5)
     t, eps = model.process.schedule.draw(16, generator), torch.randn(x0.shape, generator=generator)
     losses = []
     with torch.no_grad():
         for prefix in (P.detach(), outcome.tensors["prefix"][None]):
-            out = model.predict(model.process.noised(x0, eps, t), t, told.states(model, prefix, [0]).repeat(16))
+            out = model.predict(model.process.noised(x0, eps, t), t, places.told(model, prefix[0]).repeat(16))
             losses.append(float((out - model.process.target(x0, eps, t)).square().mean()))
     assert losses[1] < losses[0]
 
@@ -72,12 +72,13 @@ def test_a_success_is_drawn_again_from_its_embeddings(given: Victim, items: list
 def test_embeddings_of_words_are_those_words(victim: Victim, items: list[Item]) -> None:
     """At the start the prefix is made of random words, so the states are those of the text that they spell."""
     attack = SoftPrompt.build(QUICK)
-    told, P = attack._start(victim.model, items[:2])
+    places, P = attack._start(victim.model, items[:2])
     encoder = victim.model.texts[0]
-    texts = [encoder.tokenizer.decode(row[1:1 + 2 + len(encoder.tokens(prompt.text))].tolist())
-             for row, (prompt, _) in zip(told.tokens.ids, items[:2], strict=True)]
+    words = [[int((encoder.table == vector).all(1).nonzero()[0]) for vector in own] for own in P.detach()]
+    texts = [encoder.tokenizer.decode([*first, *encoder.tokens(prompt.text)])
+             for first, (prompt, _) in zip(words, items[:2], strict=True)]
     with torch.no_grad():
-        states = told.states(victim.model, P, [0, 1])
+        states = places.told(victim.model, P.flatten(0, 1))
         torch.testing.assert_close(states.states, victim.model.encode(texts).states, atol=1e-5, rtol=0)
         pictures = victim.draw_conditioned(states, [7, 8])
     torch.testing.assert_close(pictures, victim.draw(texts, [7, 8]), atol=1e-5, rtol=0)

@@ -1,8 +1,8 @@
-"""Free tokens: where they stand, the projection and the draw against references, what a search step does."""
+"""Free tokens: the projection and the draw against references, what a search step does."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,50 +10,11 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from expunge.attacks.tokens import Hard, Layout, Simplex, Slot, Vocabulary, drawn, laid_out, on_simplex, prompt_layout
-from expunge.errors import UserError
-
-OWN = (11, 12, 13, 14, 15, 16, 17)
+from expunge.attacks.tokens import Hard, Simplex, Vocabulary, drawn, on_simplex
 
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize(("slot", "written"), [
-    ("prefix", "?? ?? 11 12 13 14 15 16 17"), ("suffix", "11 12 13 14 15 16 17 ?? ??"),
-    ("mid", "11 12 13 ?? ?? 14 15 16 17"), ("at", "11 ?? ?? 12 13 14 15 16 17"),
-    ("spread", "11 12 ?? 13 14 15 ?? 16 17"), ("every", "11 12 13 ?? 14 15 16 ?? 17"), ("replace", "?? ??")])
-def test_free_tokens_stand_where_the_slot_says(slot: Slot, written: str) -> None:
-    layout = laid_out(OWN, slot, 2, at=1, every=3)
-    told = ["??" if place in layout.free else str(token) for place, token in enumerate(layout.tokens)]
-    assert " ".join(told) == written
-    filled = [str(token) for token in layout.filled((1, 2))]
-    assert filled == written.replace("??", "1", 1).replace("??", "2", 1).split()
-
-
-@pytest.mark.parametrize("slot", get_args(Slot))
-def test_an_empty_prompt_has_room_too(slot: Slot) -> None:
-    layout = laid_out((), slot, 2)
-    assert layout == Layout((0,) * len(layout.free), tuple(range(len(layout.free))))
-    assert layout.free
-
-
-def test_a_place_outside_the_prompt_is_refused() -> None:
-    assert laid_out(OWN, "at", 1, at=7).free == (7,)
-    with pytest.raises(UserError, match=r"token 8 of a prompt of 7 tokens; accepted: 0 to 7"):
-        laid_out(OWN, "at", 1, at=8)
-
-
-def test_length_is_counted_in_tokens_not_in_words(model: Any) -> None:
-    text = "kniferous church"  # two words, many tokens
-    own = model.texts[0].tokens(text)
-    assert len(own) > 2
-    room = model.texts[0].room - len(own)
-    assert prompt_layout(model, text, "prefix", room).tokens[room:] == tuple(own)
-    with pytest.raises(UserError, match="shorten the prompt or insert fewer tokens"):
-        prompt_layout(model, text, "prefix", room + 1)
-    assert len(prompt_layout(model, text, "replace", model.texts[0].room).free) == model.texts[0].room
 
 
 def bisected(row: np.ndarray) -> np.ndarray:

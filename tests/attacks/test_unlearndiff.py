@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from expunge.attacks.gradient import prompt_gradient
-from expunge.attacks.tokens import Layout
 from expunge.attacks.unlearndiff import LONGEST, UnlearnDiff
 from expunge.attacks.victim import Goal, Item, Victim
 from expunge.errors import UserError
 from expunge.metrics.base import Aim, PromptCounts
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.records import Prompt, Request, Sampler, Spent
 
 
@@ -38,10 +38,13 @@ def prompt_losses(model: Any, prompts: Sequence[Sequence[int]], x0: torch.Tensor
     chain = torch.Generator().manual_seed(1)
     t = model.process.schedule.draw(count, chain)
     eps, x = torch.randn(count, *x0.shape, generator=chain), x0.expand(count, *x0.shape)
-    free: list[Sequence[int]] = [(0,)] + [()] * (count - 1)
     x_t, wanted = model.process.noised(x, eps, t), model.process.target(x, eps, t)
-    return torch.stack([prompt_gradient(model, [""] * count, [Layout(tuple(row), (0,))] * count, free,
-                                        model.texts[0].table[[row[0]]], x_t, t, wanted)[0].mean() for row in prompts])
+    losses = []
+    for row in prompts:
+        layout = Layout(tuple(row), (0,))
+        places = FreePlaces.of(model, [""] * count, [layout] + [layout.closed] * (count - 1))
+        losses.append(prompt_gradient(model, places, model.texts[0].table[[row[0]]], x_t, t, wanted)[0].mean())
+    return torch.stack(losses)
 
 
 @pytest.mark.parametrize("kind", ["model", "v_model"])

@@ -11,6 +11,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 
+from expunge import untrusted
 from expunge.errors import ModelError
 from expunge.models import hashing, in_files
 from expunge.models.hashing import tensors_hash
@@ -124,3 +125,35 @@ def test_what_a_model_computes_by_is_the_same_in_every_number_type(name: str, tm
     built(name).save_pretrained(tmp_path / "folder")
     assert len({load(tmp_path / "folder", dtype=kind, verify=True).parts for kind in ("float32", "float16", "bfloat16")}
                ) == 1
+
+
+def test_each_file_is_opened_once_for_all_its_tensors(pipeline_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline_folder, safety_checker=None)
+    stored = weights_in(pipeline_folder, None, {name: getattr(pipe, name) for name in PARTS})
+    assert stored is not None
+    whole, opened, real = tensors_hash(stored), list[Path](), untrusted.opened_tensors
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(untrusted, "opened_tensors", counted)
+    monkeypatch.setattr(untrusted, "tensors", pytest.fail)
+    with in_files.files_open(stored):
+        assert tensors_hash(stored) == whole
+    assert len(opened) == len({*opened}) == len(PARTS)
+
+
+def test_a_file_that_was_put_in_the_place_of_an_open_one_is_told(pipeline_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pipeline_folder, tmp_path / "own"))
+    pipe = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    stored = weights_in(folder, None, {"vae": pipe.vae})
+    assert stored is not None
+    first, second, *_ = stored
+    [file] = (folder / "vae").glob("*.safetensors")
+    with in_files.files_open(stored):
+        assert stored[first].numel()
+        save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, tmp_path / "other.safetensors")
+        (tmp_path / "other.safetensors").replace(file)
+        with pytest.raises(ModelError, match="another file than when the model was opened"):
+            stored[second]

@@ -25,8 +25,9 @@ import torch
 from torch import Generator, Tensor
 
 from expunge.attacks.base import item_noise
-from expunge.attacks.tokens import FreeTokens, Layout
+from expunge.attacks.tokens import FreeTokens
 from expunge.attacks.victim import Item
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.model import Model
 
 Wanted = Callable[[Sequence[int], Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -70,9 +71,9 @@ def descend(model: Model, wanted: Wanted, time: Callable[[Generator], float], ro
     with torch.no_grad():
         aim = wanted([active[place].row for place in fill], x0, eps, x_t, t)
     points = [one.tokens.points() for one in active]
-    asked = [active[place] for place in fill]
-    gradients = prompt_gradient(model, [one.item[0].text for one in asked], [one.layout for one in asked],
-                                [one.layout.free for one in active], torch.cat(points), x_t, t, aim)[1]
+    layouts = [one.layout for one in active] + [active[0].layout.closed] * (rows - len(active))
+    places = FreePlaces.of(model, [active[place].item[0].text for place in fill], layouts)
+    gradients = prompt_gradient(model, places, torch.cat(points), x_t, t, aim)[1]
     broken = []
     for one, gradient in zip(active, gradients.split([len(part) for part in points]), strict=True):
         if gradient.isfinite().all():
@@ -83,26 +84,18 @@ def descend(model: Model, wanted: Wanted, time: Callable[[Generator], float], ro
     return broken
 
 
-def prompt_gradient(model: Model, prompts: Sequence[str], layouts: Sequence[Layout], free: Sequence[Sequence[int]],
-                    points: Tensor, x_t: Tensor, t: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+def prompt_gradient(model: Model, places: FreePlaces, points: Tensor, x_t: Tensor, t: Tensor, wanted: Tensor
+                    ) -> tuple[Tensor, Tensor]:
     """Losses (B,) and the gradient (M, D) of each row's loss at the embeddings of its free tokens.
 
     Args:
-        prompts: B texts, which the other encoders of a model with several read as they are.
-        layouts: B rows of tokens for the first encoder.
-        free: free places of the first rows, counted within a layout's tokens; rows beyond have none.
+        places: B prompts with M free places.
         points: float32 (M, D), embeddings for all free places in order.
         x_t, wanted: (B, c, h, w); t: float32 (B,).
     """
-    encoder = model.texts[0]
-    framed = encoder.framed([layout.tokens for layout in layouts])
-    rows = [row for row, places in enumerate(free) for _ in places]
-    columns = [len(encoder.start) + place for places in free for place in places]
-    where = (torch.tensor(rows, device=framed.ids.device), torch.tensor(columns, device=framed.ids.device))
     with torch.enable_grad():
         e = points.detach().clone().requires_grad_()
-        cond = model.encode_embedded(prompts, framed, encoder.table[framed.ids].index_put(where, e))  # (B, T, D)
-        losses = (model.predict(x_t, t, cond) - wanted).square().flatten(1).mean(1)
+        losses = (model.predict(x_t, t, places.told(model, e)) - wanted).square().flatten(1).mean(1)
         gradient, = torch.autograd.grad(losses.sum(), e)
     return losses.detach(), gradient
 

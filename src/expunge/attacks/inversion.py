@@ -15,7 +15,6 @@ Adam without weight decay.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -34,26 +33,10 @@ from expunge.errors import TrainingError, UserError
 from expunge.files import text_digest
 from expunge.finetune import diffusion_loss
 from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model
-from expunge.models.text import Tokens
 from expunge.records import Prompt, Request
-
-
-@dataclass(frozen=True)
-class _Slotted:
-    """Prompts with a place for the new word: N texts and tokens, place bool (N, T, 1), embeddings float32 (N, T, D)."""
-
-    prompts: tuple[str, ...]
-    tokens: Tokens
-    place: Tensor
-    embeddings: Tensor
-
-    def states(self, model: Model, v: Tensor, rows: Sequence[int] | None = None) -> Conditioning:
-        """Text states of the prompts at `rows` (None: all) with `v` (D,) in its place; differentiable in v."""
-        at = [*range(len(self.prompts))] if rows is None else list(rows)
-        return model.encode_embedded([self.prompts[row] for row in at], self.tokens.at(at),
-                                     torch.where(self.place[at], v, self.embeddings[at]))
 
 
 class TextualInversion(LearnedEmbedding):
@@ -101,8 +84,9 @@ class TextualInversion(LearnedEmbedding):
                    for row in batch.standing]
 
     @torch.no_grad()
-    def _drawn(self, victim: Victim, slotted: _Slotted, v: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
-        return victim.draw_conditioned(slotted.states(victim.model, v, rows), seeds, self.batch)
+    def _drawn(self, victim: Victim, slotted: FreePlaces, v: Tensor, rows: Sequence[int], seeds: Sequence[int]
+               ) -> Tensor:
+        return victim.draw_conditioned(_told(victim.model, slotted, v, rows), seeds, self.batch)
 
     def _learn_once(self, victim: Victim, request: Request, goal: Goal) -> list[tuple[int, Tensor]]:
         """Embeddings (D,) by step number; empty without images. Known ones are not learned again."""
@@ -153,14 +137,14 @@ class TextualInversion(LearnedEmbedding):
         pairs = [(item[0].text, picture) for item, picture in zip(items, found, strict=True) if picture is not None]
         return [text for text, _ in pairs], [picture for _, picture in pairs]
 
-    def _loss(self, model: Model, slotted: _Slotted, x0: Tensor, v: Tensor, generator: torch.Generator
+    def _loss(self, model: Model, slotted: FreePlaces, x0: Tensor, v: Tensor, generator: torch.Generator
               ) -> Tensor:
         """L(v) on `rows` images at times spread over the whole grid."""
         rows = torch.randint(len(x0), (self.rows,), generator=generator)
         t = spread_times(model, self.rows, generator).to(model.device)
         eps = torch.randn(self.rows, *x0.shape[1:], generator=generator).to(model.device)
-        states = slotted.states(model, v, rows.tolist())
-        return diffusion_loss(model, x0[rows.to(x0.device)], eps, t, states).mean()
+        told = _told(model, slotted, v, rows.tolist())
+        return diffusion_loss(model, x0[rows.to(x0.device)], eps, t, told).mean()
 
 
 def _naming(model: Model, request: Request) -> list[str]:
@@ -187,25 +171,28 @@ def _too_long(model: Model, text: str, request: Request, cut: bool) -> UserError
 
 
 @torch.no_grad()
-def _slotted(model: Model, texts: Sequence[str], request: Request, cut: bool = False) -> _Slotted:
-    """The texts with the new word in the concept's place, or in front; what stands behind the last place may be `cut`.
+def _slotted(model: Model, texts: Sequence[str], request: Request, cut: bool = False) -> FreePlaces:
+    """The texts with one free place for the new word, the concept's or in front; what stands behind it may be `cut`.
 
     Raises:
         UserError: one is too long with it.
     """
     encoder = model.texts[0]
     stand_in = encoder.tokens(request.concept)[0]  # any id does: its embedding is replaced
-    rows, places = [], []
+    layouts = []
     for text in texts:
         start, end = named_at(text, request.word) or (0, 0)
         before = encoder.tokens(text[:start])
         row = [*before, stand_in, *encoder.tokens(text[end:])]
-        rows.append(row[:max(len(before) + 1, encoder.room)] if cut else row)
-        places.append(len(encoder.start) + len(before))
-    tokens = encoder.framed(rows)
-    ids = tokens.ids  # (N, T)
-    place = torch.arange(ids.shape[1], device=ids.device) == torch.tensor(places, device=ids.device)[:, None]
-    return _Slotted(tuple(texts), tokens, place[..., None], encoder.table[ids])
+        if cut:
+            row = row[:max(len(before) + 1, encoder.room)]
+        layouts.append(Layout(tuple(row), (len(before),)))
+    return FreePlaces.of(model, texts, layouts)
+
+
+def _told(model: Model, slotted: FreePlaces, v: Tensor, rows: Sequence[int]) -> Conditioning:
+    """What is told of the prompts at `rows` with the word `v` (D,) in each; differentiable in v."""
+    return slotted.at(rows).told(model, v.expand(len(rows), -1))
 
 
 @torch.no_grad()

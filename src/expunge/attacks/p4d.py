@@ -28,9 +28,10 @@ from torch.optim import Adam, AdamW
 from expunge.attacks.base import item_generator
 from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens, PromptSearch
-from expunge.attacks.tokens import Hard, Layout, Slot, Vocabulary, prompt_layout
+from expunge.attacks.tokens import Hard, Vocabulary
 from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
+from expunge.models.free_places import Layout, Slot, prompt_layout
 from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.models.schedule import Schedule

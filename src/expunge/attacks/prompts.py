@@ -21,10 +21,11 @@ from expunge.attacks.aims import aimed, check_pictures
 from expunge.attacks.base import Access, Attack, Searches, item_generator
 from expunge.attacks.gradient import Search, Wanted, descend, spelt
 from expunge.attacks.proposal import Batch, Candidate, Rounds
-from expunge.attacks.tokens import FreeTokens, Layout, Slot, Vocabulary, prompt_layout
+from expunge.attacks.tokens import FreeTokens, Vocabulary
 from expunge.attacks.victim import Item, Victim, picture_rows
 from expunge.config import knob
 from expunge.errors import UserError
+from expunge.models.free_places import Layout, Slot, prompt_layout
 from expunge.models.model import Model
 from expunge.models.schedule import Schedule
 from expunge.records import Request, Sampler, Spent

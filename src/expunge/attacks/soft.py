@@ -12,7 +12,6 @@ Source: objective of Zhang et al. 2024, UnlearnDiffAtk, eq. 6; embeddings left f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -28,28 +27,9 @@ from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
 from expunge.errors import UserError
 from expunge.finetune import diffusion_loss
-from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces, prompt_layout
 from expunge.models.model import Model
-from expunge.models.text import Tokens
 from expunge.records import Request
-
-
-@dataclass(frozen=True)
-class _Prefixed:
-    """Prompts (B) with k free places before them: tokens, and their embeddings float32 (B, T, D)."""
-
-    prompts: tuple[str, ...]
-    tokens: Tokens
-    embeddings: Tensor
-
-    def states(self, model: Model, P: Tensor, rows: Sequence[int]) -> Conditioning:
-        """What is told of the prompts at `rows`, with their P (k, D) of (B, k, D) right behind the start token.
-
-        Differentiable in P.
-        """
-        at, k, start = list(rows), P.shape[1], len(model.texts[0].start)
-        embeddings = torch.cat([self.embeddings[at, :start], P[at], self.embeddings[at, start + k:]], 1)  # (A, T, D)
-        return model.encode_embedded([self.prompts[row] for row in at], self.tokens.at(at), embeddings)
 
 
 class SoftPrompt(LearnedEmbedding):
@@ -93,19 +73,17 @@ class SoftPrompt(LearnedEmbedding):
                 yield [Candidate(row, draw=draw, tensors=partial(dict, prefix=now[row].cpu()))
                        for row in batch.standing]
 
-    def _start(self, model: Model, items: Sequence[Item]) -> tuple[_Prefixed, Tensor]:
+    def _start(self, model: Model, items: Sequence[Item]) -> tuple[FreePlaces, Tensor]:
         """The items' prompts with room before them, and the embeddings P (B, k, D), at first those of random words."""
         encoder = model.texts[0]
         words = encoder.plain
         drawn = torch.stack([words[torch.randint(len(words), (self.tokens,), generator=item_generator(self, item))]
                              for item in items])  # (B, k)
-        tokens = encoder.framed([[*first, *encoder.tokens(prompt.text)][:encoder.room]
-                                 for first, (prompt, _) in zip(drawn.tolist(), items, strict=True)])
-        table = encoder.table
-        return (_Prefixed(tuple(prompt.text for prompt, _ in items), tokens, table[tokens.ids]),
-                table[drawn.to(table.device)].clone().requires_grad_())
+        texts, table = [prompt.text for prompt, _ in items], encoder.table
+        layouts = [prompt_layout(model, text, "prefix", self.tokens, cut=True) for text in texts]
+        return FreePlaces.of(model, texts, layouts), table[drawn.to(table.device)].clone().requires_grad_()
 
-    def _learn(self, model: Model, optimizer: torch.optim.Optimizer, x0: Tensor, prefix: _Prefixed, P: Tensor,
+    def _learn(self, model: Model, optimizer: torch.optim.Optimizer, x0: Tensor, prefix: FreePlaces, P: Tensor,
                generators: Sequence[Generator], active: Sequence[int]) -> None:
         """One step for the active rows; the loss is a sum over items, so that none feels the others."""
         R, shape = self.rows, x0.shape[1:]
@@ -114,14 +92,16 @@ class SoftPrompt(LearnedEmbedding):
         x = x0[list(active)].repeat_interleave(R, 0)  # (A*R, c, h, w)
         optimizer.zero_grad()
         with torch.enable_grad():
-            cond = prefix.states(model, P, active).repeat(R)
+            cond = prefix.at(active).told(model, P[list(active)].flatten(0, 1)).repeat(R)
             (diffusion_loss(model, x, eps, t, cond).sum() / R).backward()
         optimizer.step()
 
     @torch.no_grad()
-    def _drawn(self, victim: Victim, prefix: _Prefixed, P: Tensor, rows: Sequence[int], seeds: Sequence[int]) -> Tensor:
+    def _drawn(self, victim: Victim, prefix: FreePlaces, P: Tensor, rows: Sequence[int], seeds: Sequence[int]
+               ) -> Tensor:
         known = {row: place for place, row in enumerate(dict.fromkeys(rows))}
-        cond = prefix.states(victim.model, P, [*known]).at(torch.tensor([known[row] for row in rows]))
+        told = prefix.at([*known]).told(victim.model, P[[*known]].flatten(0, 1))
+        cond = told.at(torch.tensor([known[row] for row in rows]))
         return victim.draw_conditioned(cond, seeds, self.batch)
 
 

@@ -1,7 +1,6 @@
-"""Free tokens in a prompt: where they stand, and two ways to search for them with gradients.
+"""Two ways to search for the free tokens of a prompt with gradients.
 
-Places are counted in tokens, never in words: "nudity" is two tokens of CLIP's, and counting it as one word cuts it in
-half. k is the number of free tokens of an item, V the size of the vocabulary they are taken from, D the text width,
+k is the number of free tokens of an item, V the size of the vocabulary they are taken from, D the text width,
 W (V, D) its embeddings, g (k, D) the loss's gradient at the embeddings last looked up.
 
     simplex   P (k, V), each row a distribution: look up a token drawn from each row; P <- project(P - Adam(g W^T))
@@ -14,7 +13,6 @@ nothing here is computed for two items together: rounding cannot make one depend
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -23,79 +21,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import normalize
 from torch.optim import Optimizer
 
-from expunge.errors import UserError
 from expunge.models.model import Model
-
-Slot = Literal["prefix", "suffix", "mid", "at", "spread", "every", "replace"]
-"""Where free tokens go: before the prompt, behind it, in its middle, before its token number `at`, at equal distances,
-one behind every n tokens, or in the place of the whole prompt."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A prompt's tokens with room for free ones.
-
-    Attributes:
-        tokens: ids without start and end; at the free places any id.
-        free: the free places, rising, counted within `tokens`.
-    """
-
-    tokens: tuple[int, ...]
-    free: tuple[int, ...]
-
-    def filled(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The tokens with `ids` in the free places."""
-        given = dict(zip(self.free, ids, strict=True))
-        return tuple(given.get(place, token) for place, token in enumerate(self.tokens))
-
-
-def laid_out(own: Sequence[int], slot: Slot, count: int, *, at: int = 0, every: int = 3) -> Layout:
-    """The prompt `own` with free tokens.
-
-    Args:
-        count: free tokens; not looked at by "every", which puts one behind each full `every` tokens (and one at the end
-            of a prompt that is shorter).
-        at: for "at", 0 to len(own): the free tokens stand before this token of the prompt.
-
-    Raises:
-        UserError: `at` is not in the prompt.
-    """
-    n = len(own)
-    if slot == "at" and not 0 <= at <= n:
-        raise UserError(f"insertion at token {at} of a prompt of {n} tokens", accepted=f"0 to {n}")
-    if slot == "every":
-        before = [every * i for i in range(1, n // every + 1)] or [n]
-    elif slot == "spread":
-        before = [round(n * i / (count + 1)) for i in range(1, count + 1)]
-    else:
-        before = [{"prefix": 0, "suffix": n, "mid": n // 2, "at": at, "replace": 0}[slot]] * count
-    free = tuple(place + i for i, place in enumerate(before))
-    kept = iter(() if slot == "replace" else own)
-    length = len(free) + (0 if slot == "replace" else n)
-    return Layout(tuple(0 if place in set(free) else next(kept) for place in range(length)), free)
-
-
-def prompt_layout(model: Model, text: str, slot: Slot, count: int, *, at: int = 0, every: int = 3,
-                  cut: bool = False) -> Layout:
-    """`laid_out` for a text, in the model's own tokens.
-
-    Args:
-        cut: leave out the end of a text that is too long.
-
-    Raises:
-        UserError: prompt and insertion together are longer than the text encoder reads, or `at` is not in the prompt.
-    """
-    own = model.texts[0].tokens(text)
-    layout = laid_out(own, slot, count, at=at, every=every)
-    for length in range(len(own) - 1, 0, -1) if cut and len(layout.tokens) > model.texts[0].room else ():
-        layout = laid_out(own[:length], slot, count, at=min(at, length), every=every)
-        if len(layout.tokens) <= model.texts[0].room:
-            break
-    if len(layout.tokens) > model.texts[0].room:
-        raise UserError(f"prompt {text!r} has {len(own)} tokens, with {len(layout.free)} inserted {len(layout.tokens)}",
-                        remedy="shorten the prompt or insert fewer tokens",
-                        accepted=f"up to {model.texts[0].room} in all")
-    return layout
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,10 @@ from torch import Tensor
 from expunge.attacks.base import item_generator
 from expunge.attacks.gradient import Wanted
 from expunge.attacks.prompts import InsertedTokens
-from expunge.attacks.tokens import Layout, Simplex, Vocabulary
+from expunge.attacks.tokens import Simplex, Vocabulary
 from expunge.attacks.victim import Item, Victim
 from expunge.config import knob
+from expunge.models.free_places import Layout
 from expunge.models.model import Model
 
 LONGEST = 60

@@ -17,6 +17,7 @@ from expunge.cli.terminal import echo
 
 if TYPE_CHECKING:
     from expunge.models.source import Source
+    from expunge.pixels import Pixels
     from expunge.records import Prompt
     from expunge.records.pictures import SampledImage
 
@@ -118,13 +119,13 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
     on = applied(opened, Patch.load(patch)) if patch is not None else nullcontext(opened)
     with alone(out):
         with progress("drawing") as report, on:
-            shots, pixels = ImageCache().each(opened, items, how, batch=batch, progress=report, go_on=True)
+            shots, pixels = ImageCache().spooled(opened, items, how, batch=batch, progress=report, go_on=True)
         there = [row for row, shot in enumerate(shots) if shot.file]
-        names, drawn = [names[row] for row in there], [pixels[row] for row in there]
+        names = [names[row] for row in there]
         about = {"model_name": opened.name, "family": opened.family}
         shown = [SampledImage(**shots[row].model_dump(exclude={"file"}), **about, file=name)
                  for row, name in zip(there, names, strict=True)]
-        gone = _written(out, shown, drawn, COLUMNS if lists else len(chosen))
+        gone = _written(out, shown, pixels.only(there), COLUMNS if lists else len(chosen))
     for line in (*notices, *(f"left out: prompt {place + 1}: {why}" for place, why in lost.items())):
         echo(line)
     if gone:
@@ -138,19 +139,18 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
                                   "it has a patch on, make that again")
 
 
-def _written(out: Path, shots: Sequence[SampledImage], pixels: Sequence[Any], columns: int) -> int:
+def _written(out: Path, shots: Sequence[SampledImage], pixels: Pixels, columns: int) -> int:
     """Write images, record and sheet; how many images of an earlier run were removed."""
     from expunge.files import write_json
-    from expunge.models.sample import at_one_size
 
     earlier, names = drawn_before(out), [shot.file for shot in shots]
     for name in earlier:
         (out / name).unlink(missing_ok=True)
     write_json(out / RECORD, [shot.model_dump(mode="json") for shot in shots])
-    for name, picture in zip(names, pixels, strict=True):
-        write_picture(out / name, picture)
-    if pixels:
-        write_picture(out / SHEET, sheet(at_one_size(pixels[:ON_SHEET]), columns))
+    for row, name in enumerate(names):
+        write_picture(out / name, pixels.as_drawn(row))
+    if names:
+        write_picture(out / SHEET, sheet(pixels[:ON_SHEET], columns))
     else:
         (out / SHEET).unlink(missing_ok=True)
     return len({*earlier} - {*names})

@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +52,7 @@ class InFiles(Mapping[str, Tensor]):
         """Use `weights_in`."""
         self._places = dict(places)
         self._stamps = {place.file: _stamp(place.file) for place in places.values()}
+        self._open: dict[Path, Any] | None = None
 
     def __getitem__(self, name: str) -> Tensor:
         place = self._places[name]
@@ -57,8 +60,7 @@ class InFiles(Mapping[str, Tensor]):
             if _stamp(place.file) != self._stamps[place.file]:
                 raise ModelError(f"{place.file} is another file than when the model was opened",
                                  remedy="open the model again")
-            with untrusted.tensors(place.file) as opened:
-                tensor: Tensor = opened.get_tensor(place.key)
+            tensor = self._read(place, self._open)
         except OSError as error:
             raise ModelError(f"{place.file} cannot be read: {error}", remedy="open the model again") from error
         return tensor
@@ -68,6 +70,24 @@ class InFiles(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside, a file that was opened for a tensor stays open for the next one."""
+        before, self._open = self._open, self._open if self._open is not None else {}
+        try:
+            yield
+        finally:
+            self._open = before
+
+    def _read(self, place: _Place, held: dict[Path, Any] | None) -> Tensor:
+        if held is None:
+            with untrusted.tensors(place.file) as opened:
+                return cast(Tensor, opened.get_tensor(place.key))
+        if place.file not in held:
+            held[place.file] = untrusted.opened_tensors(place.file)
+        with untrusted.reading_tensors(place.file):
+            return cast(Tensor, held[place.file].get_tensor(place.key))
 
     def type_of(self, component: str) -> torch.dtype | None:
         """The number type of most numbers of a component; None where the files have none that is known."""
@@ -149,6 +169,11 @@ def _count(shape: tuple[int, ...]) -> int:
 def _stamp(file: Path) -> tuple[int, int, int]:
     about = os.stat(file)
     return about.st_size, about.st_mtime_ns, about.st_ino
+
+
+def files_open(tensors: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
+    """Inside, many tensors are read one after the other: files stay open, if it is files that they come from."""
+    return tensors.held() if isinstance(tensors, InFiles) else nullcontext()
 
 
 class Some(Mapping[str, Tensor]):

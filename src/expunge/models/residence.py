@@ -24,6 +24,7 @@ from torch.nn import Parameter
 
 from expunge.models.base import Role
 from expunge.models.eight_bit import layers_in
+from expunge.models.in_files import files_open
 from expunge.models.scope import full_names
 
 
@@ -132,14 +133,19 @@ class Residence:
             if self._stored is None:
                 self._parts[name].to(self._device)
                 continue
-            coming = [full for full, p in full_names(name, self._parts[name]).items() if p.is_meta]
+            self._read_in(name)
+
+    def _read_in(self, name: str) -> None:
+        coming = [full for full, p in full_names(name, self._parts[name]).items() if p.is_meta]
+        with files_open(self._stored):
             for full, layer in layers_in(name, self._parts[name]):
                 if layer.weight.is_meta:
+                    assert self._stored is not None
                     layer.fill(self._stored[full].to(self._device, layer.wide))
             there = {id(p): Parameter(self._value(full, p), requires_grad=False)
                      for full, p in full_names(name, self._parts[name]).items() if p.is_meta}
-            _exchange(self._parts[name], there)
-            self.mark(coming)
+        _exchange(self._parts[name], there)
+        self.mark(coming)
 
     def _is_as_read(self, full: str, p: Parameter) -> bool:
         read = self._read.get(full)

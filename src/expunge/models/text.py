@@ -99,8 +99,16 @@ class TextEncoder(ABC):
     @property
     def table(self) -> Tensor:
         """Token embeddings, float32 (V, D), without gradient."""
+        return self._weight.detach().float()
+
+    def embeddings(self, ids: Tensor) -> Tensor:
+        """Rows of `table` at ids (...), float32 (..., D), without gradient; no other row is made float32."""
+        return self._weight.detach()[ids].float()
+
+    @property
+    def _weight(self) -> Tensor:
         weight: Tensor = self._inside.weight  # type: ignore[assignment]
-        return weight.detach().float()
+        return weight
 
     @property
     def _inside(self) -> nn.Module:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from expunge.models.identity import HALVES, rounded_hash, stored_half, value_hash
-from expunge.models.in_files import Some
+from expunge.models.in_files import Some, files_open
 from expunge.models.networks import ROLES, Networks
 
 Remember = Callable[[Callable[[], Mapping[str, str]]], Mapping[str, str]]
@@ -30,7 +30,7 @@ class WeightHashes:
         `replaced`: what a patch that is on put others in the place of, as it changes.
         """
         self._networks, self.stored, self._replaced = networks, stored, replaced
-        digests = dict(self._digests() if remember is None else remember(self._digests))
+        digests = dict(self._taken() if remember is None else remember(self._taken))
         self.whole, self.texts = digests.pop("hash"), digests.pop("encoder_hash")
         self._rounded: dict[str, str] = digests
 
@@ -50,11 +50,16 @@ class WeightHashes:
         for one in kinds:
             known = any(name.startswith(f"{one}/") for name in self._rounded)
             if one in HALVES and not known and (in_memory or self.stored is not None):
-                self._rounded |= self._of_components(one)
+                with files_open(self.stored):
+                    self._rounded |= self._of_components(one)
         return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
 
-    def _digests(self) -> dict[str, str]:
+    def _taken(self) -> dict[str, str]:
         """All that is a digest of the weights, and costs reading them."""
+        with files_open(self.stored):
+            return self._digests()
+
+    def _digests(self) -> dict[str, str]:
         every = self._loaded([*self._networks.every(*ROLES)])
         digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self._networks.every("text")]))}
         kind = stored_half(every)

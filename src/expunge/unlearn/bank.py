@@ -23,6 +23,7 @@ from torch.optim import Optimizer
 from expunge.config import Settings, knob
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces
 from expunge.models.model import Model
 from expunge.records import Request
 from expunge.train import Losses, step_generator
@@ -163,13 +164,9 @@ class Bank:
 
     def _encoded(self, prompts: Sequence[str], V: Tensor) -> Conditioning:
         """Rows of the prompts with vectors (B, K, D) before them."""
-        encoder = self._context.student.texts[0]
-        plan = [self._layouts[prompt] for prompt in prompts]
-        tokens = encoder.framed([layout.tokens for layout in plan])
-        row = torch.tensor([i for i, layout in enumerate(plan) for _ in layout.free], device=V.device)
-        column = torch.tensor([len(encoder.start) + place for layout in plan for place in layout.free], device=V.device)
-        embeddings = encoder.table[tokens.ids].detach().index_put((row, column), V.flatten(0, 1))
-        return self._context.student.encode_embedded(prompts, tokens, embeddings)
+        student = self._context.student
+        places = FreePlaces.of(student, prompts, [self._layouts[prompt] for prompt in prompts])
+        return places.told(student, V.flatten(0, 1))
 
     @torch.no_grad()
     def _wanted(self, points: NoisyBatch) -> Tensor:

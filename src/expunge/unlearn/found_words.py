@@ -26,10 +26,10 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.optim import Adam, Optimizer
 
-from expunge.attacks.tokens import Layout
 from expunge.config import Settings, knob
 from expunge.errors import ExpungeError
 from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.model import Model
 from expunge.records import Request
 from expunge.train import Losses
@@ -154,25 +154,17 @@ class Words:
         Args:
             v: (C, D) in the place of the words, with gradient.
         """
-        encoder = model.texts[0]
-        rows: list[tuple[int, ...]] = []
-        where: list[tuple[int, int]] = []
-        values: list[Tensor] = []
-        for row, (prompt, number) in enumerate(zip(points.prompts, which, strict=True)):
-            layout = self._layouts[prompt] if number else Layout(tuple(encoder.tokens(prompt)), ())
-            concept = self._concepts[self._context.request.target_of(prompt).concept]
-            rows.append(layout.tokens)
-            for place in layout.free:
-                where.append((row, len(encoder.start) + place))
-                values.append((self.at(number) if v is None else v)[concept])
-        if not where and model is self._context.student:
+        if not any(which) and model is self._context.student:
             return self._context.condition(points)
-        tokens = encoder.framed(rows)
-        embeddings = encoder.table[tokens.ids]
-        if where:
-            at = tuple(torch.tensor(places, device=embeddings.device) for places in zip(*where, strict=True))
-            embeddings = embeddings.index_put(at, torch.stack(values))
-        return model.encode_embedded(points.prompts, tokens, embeddings)
+        layouts: list[Layout] = []
+        values: list[Tensor] = []
+        for prompt, number in zip(points.prompts, which, strict=True):
+            layout = self._layouts[prompt] if number else Layout(tuple(model.texts[0].tokens(prompt)), ())
+            concept = self._concepts[self._context.request.target_of(prompt).concept]
+            layouts.append(layout)
+            values += [(self.at(number) if v is None else v)[concept]] * len(layout.free)
+        places = FreePlaces.of(model, points.prompts, layouts)
+        return places.told(model, torch.stack(values)) if values else places.as_they_are(model)
 
 
 _PLACE = SoftAdversary(place="replace", tokens=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expunge.errors import ExpungeError
 from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces, Layout
 from expunge.models.model import Model
 from expunge.train import step_generator
 from expunge.unlearn.context import TrainContext
@@ -61,7 +62,6 @@ class Others:
             known, texts = self._known.at(rows), [self._prompts[int(row)] for row in rows]
             parts.append(known if model is self._context.teacher else self._context.conditioning(texts, known))
         if len(drawn):
-            encoder = model.texts[0]
-            tokens = encoder.framed(drawn.tolist())
-            parts.append(model.encode_embedded([""] * len(drawn), tokens, encoder.table[tokens.ids].detach()))
+            layouts = [Layout(tuple(row), ()) for row in drawn.tolist()]
+            parts.append(FreePlaces.of(model, [""] * len(drawn), layouts).as_they_are(model))
         return Conditioning.cat(parts)

@@ -13,11 +13,10 @@ from torch import Generator, Tensor
 from torch.optim import Optimizer
 
 from expunge.attacks.gradient import prompt_gradient
-from expunge.attacks.tokens import Layout, Slot, laid_out
 from expunge.errors import UserError
 from expunge.models.conditioning import Conditioning
+from expunge.models.free_places import FreePlaces, Layout, Slot, laid_out
 from expunge.models.model import Model
-from expunge.models.text import Tokens
 from expunge.records import Request
 from expunge.train import Losses, step_generator
 from expunge.unlearn.adversary import Place, SoftAdversary
@@ -65,17 +64,12 @@ class _Rows:
     """The points of a step as the attack sees them.
 
     Attributes:
-        prompts: B texts; layouts: their tokens for the first encoder; tokens: these framed, `start` places before them.
-        free: the free places of each row.
+        places: B prompts with M free places.
         group, slot: int64 (M,), for each free place in order: whose vector, and which.
         groups: int64 (B,), the group of each row.
     """
 
-    prompts: tuple[str, ...]
-    layouts: tuple[Layout, ...]
-    tokens: Tokens
-    start: int
-    free: tuple[tuple[int, ...], ...]
+    places: FreePlaces
     group: Tensor
     slot: Tensor
     groups: Tensor
@@ -121,7 +115,7 @@ class SoftAttacker:
         if not found.any():
             return self._context.condition(points)
         rows = self._rows(points.prompts, found)
-        return self._encoded(rows, self.state["adversary/vectors"])
+        return rows.places.told(self._model, self._values(rows, self.state["adversary/vectors"]))
 
     def saw(self, number: int, points: NoisyBatch, out: Tensor) -> None:
         """Nothing: an attack has its own forward passes."""
@@ -136,8 +130,7 @@ class SoftAttacker:
         for step in range(settings.steps):
             at = points if settings.points == "same" else self._stream.draw_extra(number, step, points.prompts)
             values = self._values(rows, V)
-            losses, gradient = prompt_gradient(self._model, rows.prompts, rows.layouts, rows.free, values, at.x_t, at.t,
-                                               self._target(at))
+            losses, gradient = prompt_gradient(self._model, rows.places, values, at.x_t, at.t, self._target(at))
             trace.append(float(losses.mean()))
             _keep_best(best, lowest, V, _per_group(losses, rows.groups, len(V)))
             V.grad = self._gathered(rows, gradient, V)
@@ -145,7 +138,8 @@ class SoftAttacker:
             _project(settings, V, center)
         if settings.answer == "best":
             with torch.no_grad():
-                out = self._model.predict(points.x_t, points.t, self._encoded(rows, V))
+                told = rows.places.told(self._model, self._values(rows, V))
+                out = self._model.predict(points.x_t, points.t, told)
             losses = (out - self._target(points)).square().flatten(1).mean(1)
             trace.append(float(losses.mean()))
             _keep_best(best, lowest, V, _per_group(losses, rows.groups, len(V)))
@@ -176,26 +170,18 @@ class SoftAttacker:
         plan = [self._layouts[prompt] if found is None or found[group] else
                 Layout(tuple(self._model.texts[0].tokens(prompt)), ())
                 for prompt, group in zip(prompts, groups, strict=True)]
-        free = tuple(layout.free for layout in plan)
-        whose = [group for group, places in zip(groups, free, strict=True) for _ in places]
-        slots = [slot for places in free for slot in range(len(places))]
+        whose = [group for group, layout in zip(groups, plan, strict=True) for _ in layout.free]
+        slots = [slot for layout in plan for slot in range(len(layout.free))]
         device = self._model.device
-        encoder = self._model.texts[0]
-        return _Rows(tuple(prompts), tuple(plan), encoder.framed([layout.tokens for layout in plan]),
-                     len(encoder.start), free,
+        return _Rows(FreePlaces.of(self._model, prompts, plan),
                      *(torch.tensor(values, dtype=torch.int64, device=device) for values in (whose, slots, groups)))
 
     def _values(self, rows: _Rows, V: Tensor) -> Tensor:
         """(M, D): embeddings at all free places."""
         values = V.detach()[rows.group, rows.slot]
         if self.settings.place == "add":
-            values = values + self._model.texts[0].table[rows.tokens.ids[_where(rows)]]
+            values = values + rows.places.own
         return values
-
-    def _encoded(self, rows: _Rows, V: Tensor) -> Conditioning:
-        table = self._model.texts[0].table
-        embeddings = table[rows.tokens.ids].index_put(_where(rows), self._values(rows, V))  # (B, T, D)
-        return self._model.encode_embedded(rows.prompts, rows.tokens, embeddings)
 
     def _gathered(self, rows: _Rows, gradient: Tensor, V: Tensor) -> Tensor:
         """Gradient (M, D) at the free places as that of each group's mean loss at its vectors, (G, K, D)."""
@@ -210,14 +196,6 @@ class SoftAttacker:
     def _wanted(self, points: NoisyBatch) -> Tensor:
         """What the original does with the prompt itself, (B, c, h, w)."""
         return self._context.told(points)
-
-
-def _where(rows: _Rows) -> tuple[Tensor, Tensor]:
-    """Row and column of every free place."""
-    row = [number for number, places in enumerate(rows.free) for _ in places]
-    column = [rows.start + place for places in rows.free for place in places]
-    return (torch.tensor(row, dtype=torch.int64, device=rows.tokens.ids.device),
-            torch.tensor(column, dtype=torch.int64, device=rows.tokens.ids.device))
 
 
 def _step(settings: SoftAdversary, optimizer: Optimizer, V: Tensor) -> None:
