@@ -10,11 +10,11 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 help:
 	@echo "make demo   install into $(VENV), erase castle from the embedded model, write the report"
-	@echo "make test   install the development tools too, run the whole test suite"
+	@echo "make test   install the development tools too, run the test suite"
 	@echo "make test-all  the slow tests, too"
 	@echo "make faults  kill runs at random moments and compare how they end: KILLS=200, goes on where it was stopped"
 	@echo "make lint   ruff and mypy"
-	@echo "make numbers  print every quality number of docs/measured.md"
+	@echo "make numbers  print the first section of docs/measured.md: the model, its judges, the demo"
 	@echo "make docs   build the site of docs/ in site/"
 	@echo "make clean  remove $(VENV), runs and caches"
 

@@ -86,7 +86,7 @@ def main() -> None:
     """Make what is missing, print the table and the spread over concepts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", default=["esd-fast", "uce"], metavar="NAME")
-    parser.add_argument("--attack", action="store_true", help="attack the edits as the demo does, too")
+    parser.add_argument("--attack", action="store_true", help="attack the edits, too: tier smoke")
     parser.add_argument("--only", nargs="+", default=[], metavar="CONCEPT", help="make these alone, print nothing")
     parser.add_argument("--out", type=Path, default=Path("runs/concepts"))
     args = parser.parse_args()
@@ -109,7 +109,7 @@ def main() -> None:
                             if (score := find(one, name)) is not None and score.value is not None)
             scale = 1 if name.startswith("integrity") else 100
             if values:
-                print(f"{method}, {head}: median {scale * values[len(values) // 2]:.2f}, "
+                print(f"{method}, {head}: median {scale * statistics.median(values):.2f}, "
                       f"from {scale * values[0]:.2f} to {scale * values[-1]:.2f} over {len(values)} concepts")
         if args.attack:
             print(f"{method}, nearest to the medians:",

@@ -33,6 +33,8 @@ BOTH = {WORST_FRESH: "attack/worst/second", "found/all": "second/found/all",
 
 STYLES, FIRST = ("pixel art", "outlined"), 6
 """Which concepts are styles, and how many were made first."""
+EVERY = ("integrity/near", "integrity/far", "retained/near", "retained/far")
+"""What of the first pair is compared beside what was elicited."""
 PAIRS = (("salun-fast", "advunlearn-fast, UNet"), ("advunlearn-fast, UNet", "esd-fast"), ("salun-fast", "esd-fast"),
          ("advunlearn-fast", "esd-fast"), ("doco-fast", "esd-fast"))
 
@@ -82,22 +84,33 @@ def by_kind(bench: Bench) -> list[str]:
     kinds = [[concept for concept in result.concepts if (concept in STYLES) == style] for style in (False, True)]
     for row in _rows(result):
         each = [[result.summary(row.method, concept) for concept in kind] for kind in kinds]
-        means = [f"{sum(_value(one.score('integrity/near')) for one in kind) / len(kind):.2f}" for kind in each]
-        counts = [_sum(kind, name) for name in (WORST, "found/all") for kind in each]
+        means = [f"{sum(_value(one.score('integrity/near')) for one in kind) / len(kind):.2f}" if kind else "none asked"
+                 for kind in each]
+        counts = [_sum(kind, name) if kind else "none asked" for name in (WORST, "found/all") for kind in each]
         lines.append(f"| {row.method} | {' | '.join([*counts, *means])} |")
     lines.append("")
-    for method, other in PAIRS:
-        less = bench.less(WORST, method, other)
-        if less.value is None or less.low is None or less.high is None:
-            raise SystemExit(f"{method} and {other} cannot be compared: {less.note}")
-        lines.append(f"{method} minus {other}, elicited: {100 * less.value:+.1f} points ({100 * less.low:+.1f} to "
-                     f"{100 * less.high:+.1f}), n {less.n}")
+    for pair in PAIRS:
+        if {*pair} <= {*result.methods}:
+            lines += [_difference(bench, *pair, name) for name in (WORST, *(EVERY if pair == PAIRS[0] else ()))]
+    if len(result.concepts) <= FIRST:
+        return lines
     halves = [[_share(result, method, some) for method in result.methods]
               for some in (result.concepts[:FIRST], result.concepts[FIRST:])]
     tau = kendalltau(*halves)
     lines.append(f"ranks by what was elicited from {', '.join(result.concepts[:FIRST])}, and from the others: tau "
                  f"{tau.statistic:.2f}, p {tau.pvalue:.1g}, {len(result.methods)} rows")
     return lines
+
+
+def _difference(bench: Bench, method: str, other: str, name: str) -> str:
+    """The first minus the second, item by item: rates in points."""
+    less = bench.less(name, method, other)
+    if less.value is None or less.low is None or less.high is None:
+        raise SystemExit(f"{method} and {other} cannot be compared: {less.note}")
+    value, low, high = (f"{one:+.3f}" if name in MEANS else f"{100 * one:+.1f}"
+                        for one in (less.value, less.low, less.high))
+    return (f"{method} minus {other}, {(RATES | MEANS)[name].removesuffix(', all')}: {value}"
+            f"{'' if name in MEANS else ' points'} ({low} to {high}), n {less.n}")
 
 
 def _share(result: BenchResult, method: str, concepts: Sequence[str]) -> float:

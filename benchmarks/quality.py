@@ -1,4 +1,4 @@
-"""Every quality number of docs/measured.md: the embedded model, its judge, and the demo's edit.
+"""The first section of docs/measured.md: the embedded model, its judges, and the demo's edit.
 
     python benchmarks/quality.py [--per-object 10] [--out runs/numbers]
 

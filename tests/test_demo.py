@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from expunge.cli.demo import command
 from expunge.demo import CONCEPT, SMOKE_STEPS, Demo, demo
 from expunge.errors import UserError
 from expunge.models.patch import Patch
+
+LOOKS: list[tuple[str, tuple[int, int]]] = []
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     out = tmp_path_factory.mktemp("demo")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EXPUNGE_CACHE", str(out / "pictures"))
-        return demo("church", out, smoke=True)
+        return demo("church", out, smoke=True,
+                    look=lambda title, picture: LOOKS.append((title, Image.open(picture).size)))
+
+
+def test_the_first_images_are_there_before_and_right_after_the_edit(made: Demo) -> None:
+    (first, (wide, low)), (second, (same, high)) = LOOKS
+    assert ("original" in first, "edited" in second) == (True, True)
+    assert (wide, 2 * (low - 4)) == (same, high - 4)  # two rows with a margin around them
 
 
 def test_the_command_erases_what_the_function_does() -> None:

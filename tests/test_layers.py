@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "scratch": "errors locks files",
     "resume": "errors untrusted files",
     "pixels": "errors",
+    "sheet": "errors files",
     "sampling": "config records",
     "suite_results": "errors records",
     "runtime": "errors untrusted records files config",
@@ -55,13 +56,13 @@ MAY_IMPORT = {
     "exports": "errors untrusted records files config scratch runtime models metrics detectors evaluation unlearn",
     "tiny": "errors untrusted records files config registry pixels locks resume runtime train models metrics "
             "detectors",
-    "demo": "errors untrusted records files config registry locks resume sampling suite_results runtime models "
+    "demo": "errors untrusted records files config registry sheet locks resume sampling suite_results runtime models "
             "metrics attacks unlearn evaluation report",
     "ui": "errors untrusted records files config registry interrupts locks runtime models metrics attacks unlearn "
           "bench report",
-    "cli": "errors untrusted records files extras config registry interrupts pixels locks sampling suite_results "
-           "runtime train models finetune metrics detectors attacks protocols unlearn guard evaluation report evidence "
-           "hub bench sequence exports demo ui tiny",
+    "cli": "errors untrusted records files extras config registry interrupts pixels sheet locks sampling "
+           "suite_results runtime train models finetune metrics detectors attacks protocols unlearn guard evaluation "
+           "report evidence hub bench sequence exports demo ui tiny",
     "__init__": "errors untrusted records config models finetune attacks protocols unlearn guard evaluation report "
                 "evidence bench sequence exports",
     "__main__": "cli",

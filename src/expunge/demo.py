@@ -7,7 +7,7 @@ it is, drawn images from the cache.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,6 +19,8 @@ from expunge.records import SUITE_RESULTS, Evaluation, SuiteResult
 from expunge.resume import kept
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from expunge.attacks.settings import AttackSettings
     from expunge.evaluation import EvaluateSettings
     from expunge.models.model import Model
@@ -30,6 +32,8 @@ Stage = Callable[[str], AbstractContextManager[Callable[..., None]]]
 
 CONCEPT = "castle"
 """Of ten concepts the one whose results are nearest to the medians (`python benchmarks/concepts.py --attack`)."""
+LOOK = "first-look.png"
+"""A few images for who waits: the original's, and, as soon as there is an edit, the edited model's below them."""
 SMOKE_STEPS = 6
 """Optimisation steps of a smoke run: enough to pass through every part, too few to erase anything."""
 
@@ -59,8 +63,12 @@ def silent(title: str) -> Iterator[Callable[..., None]]:
     yield lambda *told, **more: None
 
 
+def unseen(title: str, picture: Path) -> None:
+    """An image that nobody waits for."""
+
+
 def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool = False, seed: int = 0,
-         stage: Stage = silent) -> Demo:
+         stage: Stage = silent, look: Callable[[str, Path], None] = unseen) -> Demo:
     """Erase `concept` from the embedded model with `esd-fast`, attack and evaluate the patch, write the report.
 
     Args:
@@ -69,6 +77,7 @@ def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool =
         smoke: few steps, few images, one attack: whether all parts work together, not whether they work well.
         seed: decides every random draw of the training.
         stage: told how far each part is.
+        look: told what `LOOK` shows, and where it is, as soon as it is there.
 
     Raises:
         UserError: unknown concept, or matplotlib (for the report's plots) is not installed.
@@ -78,6 +87,7 @@ def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool =
         raise UserError("the demo's report needs matplotlib, which is not installed",
                         remedy=install("report"))
     from expunge.evaluation import evaluate
+    from expunge.models.model import applied
     from expunge.models.store import load
     from expunge.report import write_report
     from expunge.unlearn.presets.esd import ESD_FAST
@@ -85,10 +95,15 @@ def demo(concept: str = CONCEPT, out: Path = Path("runs/demo"), *, smoke: bool =
     clock = _Clock()
     model = load("embedded", device="cpu")
     _can_be_seen(model, concept, attack_settings(smoke))
+    above = _few_images(model, concept)
+    look(f"{concept}, near and far things by the original model", _first_look(out, [above]))
     clock.lap("load")
     recipe = ESD_FAST.override(_SMOKE_RECIPE if smoke else {})
     with stage(f"erasing {concept}") as progress:
         patch = _patch(model, concept, recipe, seed, out, progress)
+    with applied(model, patch):
+        rows = [above, _few_images(model, concept)]
+    look("the same, and below it by the edited model", _first_look(out, rows))
     clock.lap("erase")
     with stage(f"attacking {concept}") as progress:
         suite = _suite(model, patch, attack_settings(smoke), out / "attack", progress)
@@ -112,6 +127,30 @@ def _can_be_seen(model: Model, concept: str, settings: AttackSettings) -> None:
     world = world_of(model.world, model.name)
     attack_stage(world, world.prompts.request(concept), Victim(model, None, settings.sampler(model)), settings,
            TIERS[settings.tier].prompts, 0)
+
+
+def _few_images(model: Model, concept: str) -> Tensor:
+    """(N, 3, H, W): the shortest prompts for the concept and for near and far things, by the model as it is now."""
+    from expunge.metrics.base import PromptCounts
+    from expunge.metrics.worlds import world_of
+    from expunge.models.sample import draw
+    from expunge.records import Sampler
+
+    none = dict.fromkeys(PromptCounts.model_fields, 0)
+    prompts = world_of(model.world, model.name).prompts
+    items = [(prompt, 0) for prompt in prompts.of(
+        prompts.request(concept), PromptCounts(**{**none, "direct": 4, "near": 2, "far": 2}), ("short",))]
+    # Not from the cache: the evaluation cuts its batches by what it finds there.
+    return draw(model, items, Sampler(steps=20, guidance=model.guidance), batch=len(items))
+
+
+def _first_look(out: Path, rows: Sequence[Tensor]) -> Path:
+    import torch
+
+    from expunge.sheet import sheet, write_picture
+
+    write_picture(out / LOOK, sheet(torch.cat([*rows]), len(rows[0])))
+    return out / LOOK
 
 
 _SMOKE_RECIPE: dict[str, Any] = {"steps": SMOKE_STEPS, "batch": 2, "source.trajectories": 2, "source.grid": 4,

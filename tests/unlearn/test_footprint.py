@@ -75,3 +75,14 @@ def test_what_a_part_holds_beside_a_gradient_is_counted(model: Any) -> None:
     ahead = SMALL.override({"update": "lookahead"}).footprint(model, names).parts["gradients"]
     words = SMALL.override({"adversary": "words"}).footprint(model, names).parts["gradients"]
     assert (ahead, words) == (5 * one, 2 * one)
+
+
+@pytest.mark.parametrize(("settings", "rows"), [
+    ({"objective": {"kind": "contrast"}}, 8), ({"objective": {"kind": "contrast", "empty": 0.0}}, 4),
+    ({"objective": {"kind": "halfspace", "empty": 1.0, "empty_rows": 2}}, 6),
+    ({"adversary": {"kind": "words", "rows": 12}}, 12), ({"adversary": {"kind": "words", "rows": 2}}, 4)])
+def test_rows_that_a_part_sends_beside_those_of_the_step_are_counted(model: Any, settings: dict[str, Any], rows: int
+                                                                   ) -> None:
+    names = tuple(model.parameters_in("xattn"))
+    step, plain = SMALL.override({"batch": 4, **settings}), SMALL.override({"batch": rows})
+    assert step.footprint(model, names).parts["activations"] == plain.footprint(model, names).parts["activations"]

@@ -17,6 +17,7 @@ from expunge.unlearn.context import TrainContext, spread
 from expunge.unlearn.keep import MatchTeacher
 from expunge.unlearn.recipe import Recipe
 from expunge.unlearn.source import EditedTrajectory, FreshDraws, FrozenTrajectory, PoolDraws
+from expunge.unlearn.union import Union
 
 REQUEST = Request(concept="church", prompts=("a church on a hill", "a picture of a church"))
 GRID = 5
@@ -182,6 +183,9 @@ def test_a_pool_with_fewer_places_than_concepts_or_prompts_to_keep_is_refused(mo
     recipe = Recipe(source=FrozenTrajectory(grid=GRID, trajectories=2), steps=1)
     with pytest.raises(UserError, match=r"a pool of 2 for 3 concepts.*source.trajectories"):
         recipe.check(model, REQUEST.model_copy(update={"also": also, "keep": ()}))
+    both = Union(sources=(FrozenTrajectory(grid=GRID, trajectories=2), FrozenTrajectory(grid=GRID, trajectories=9)))
+    with pytest.raises(UserError, match=r"a pool of 2 for 3 concepts.*raise source.sources"):
+        recipe.model_copy(update={"source": both}).check(model, REQUEST.model_copy(update={"also": also, "keep": ()}))
     keep = REQUEST.model_copy(update={"keep": ("a castle", "the knife", "a red apple")})
     small = Recipe(keep=MatchTeacher(source=FrozenTrajectory(grid=GRID, trajectories=3)), steps=1)
     with pytest.raises(UserError, match=r"a pool of 3 for 3 prompts to keep.*4 places at least"):

@@ -92,10 +92,10 @@ def _strip(model: Model, patch: Patch, prompts: list[str], count: int, out: Path
     import torch
 
     from expunge.cli.progress import progress
-    from expunge.cli.sample import sheet, write_picture
     from expunge.models.cache import ImageCache
     from expunge.models.model import applied
     from expunge.records import Prompt, Sampler
+    from expunge.sheet import sheet, write_picture
 
     items = [(Prompt(text=prompt, role="direct"), seed) for prompt in prompts for seed in range(count)]
     with progress("drawing before") as report:

@@ -12,6 +12,8 @@ from expunge.cli.terminal import echo
 EXAMPLES = f"""\b
 Examples:
   $ expunge demo
+  castle, near and far things by the original model: runs/demo/first-look.png
+  the same, and below it by the edited model: runs/demo/first-look.png
 {MEASURED}\
   patch: runs/demo/patch.safetensors
   report: runs/demo/report/report.html
@@ -40,7 +42,7 @@ def command(concept: str, seed: int, smoke: bool, out: Path) -> None:
     from expunge.locks import alone
 
     with alone(out):
-        made = demo(concept, out, smoke=smoke, seed=seed, stage=progress)
+        made = demo(concept, out, smoke=smoke, seed=seed, stage=progress, look=tell)
     if smoke:
         echo("smoke run: the scores below mean nothing")
     print_evaluation(made.evaluation)

@@ -142,6 +142,7 @@ def command(prompts: tuple[str, ...], model: Source, device: str, dtype: str, va
 def _written(out: Path, shots: Sequence[SampledImage], pixels: Pixels, columns: int) -> int:
     """Write images, record and sheet; how many images of an earlier run were removed."""
     from expunge.files import write_json
+    from expunge.sheet import sheet, write_picture
 
     earlier, names = drawn_before(out), [shot.file for shot in shots]
     for name in earlier:
@@ -191,29 +192,6 @@ def drawn_before(folder: Path) -> list[str]:
                         accepted="a folder that `expunge sample` wrote, or one without that file",
                         remedy="choose another --out, or delete the file") from error
     return [shot.file for shot in shots if shot.file == Path(shot.file).name and shot.file.endswith(".png")]
-
-
-def write_picture(path: Path, pixels: Any) -> None:
-    """Write pixels, float32 (3, H, W) in [0, 1], as PNG, atomically."""
-    from PIL import Image
-
-    from expunge.files import write_atomically
-
-    array = (pixels * 255).round().byte().permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
-    write_atomically(path, lambda file: Image.fromarray(array).save(file, format="PNG"))
-
-
-def sheet(pixels: Any, columns: int, gap: int = 4) -> Any:
-    """Images (N, 3, H, W) on one white sheet (3, H', W'), row by row."""
-    import torch
-
-    count, _, high, wide = pixels.shape
-    rows = -(-count // columns)
-    page = torch.ones(3, rows * (high + gap) + gap, columns * (wide + gap) + gap)
-    for i, picture in enumerate(pixels):
-        top, left = gap + (i // columns) * (high + gap), gap + (i % columns) * (wide + gap)
-        page[:, top:top + high, left:left + wide] = picture
-    return page
 
 
 def _sampler(values: dict[str, Any]) -> Any:

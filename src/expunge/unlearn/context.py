@@ -229,7 +229,10 @@ class Kept:
 
 
 class Source(Protocol):
-    """Settings from which a stream can be opened. One that keeps points tells how much by a property `kept`."""
+    """Settings from which a stream can be opened.
+
+    One that keeps points tells how much by a property `kept`, and by `places` which setting says for how many prompts.
+    """
 
     def open(self, context: TrainContext, prompts: Sequence[str], batch: int, name: str) -> Stream:
         """A stream of `batch` points per step under `prompts`; `name` keeps its draws apart from others'."""

@@ -49,6 +49,10 @@ class Contrast(Settings):
         """What takes the concept's place."""
         return ("anchor",)
 
+    def rows_at_once(self, batch: int) -> int:
+        """Every point is told its prompt and the empty one."""
+        return 2 * batch if self.empty else batch
+
     def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss; over a pool the teacher's predictions are computed once."""
         anchored = anchor_predictor(context, "frozen")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,15 @@ class Footprint:
     def beyond(self) -> int:
         """What a run takes beside what is in memory now."""
         return self.peak - self.held
+
+
+@runtime_checkable
+class SendsMore(Protocol):
+    """A part of a recipe that sends other rows through the student than a step has points."""
+
+    def rows_at_once(self, batch: int) -> int:
+        """Rows whose activations it keeps at once, of a step of `batch` points."""
+        ...
 
 
 def footprint(model: Model, names: Collection[str], rank: int | None, *, batch: int, pools: Kept | None = None,

@@ -62,6 +62,10 @@ class FoundWords(Settings):
         """The weights as they were, beside those that an erasure on the way moves."""
         return 1
 
+    def rows_at_once(self, batch: int) -> int:
+        """A search has rows of its own."""
+        return max(batch, self.rows)
+
     def check(self, model: Model, request: Request) -> None:
         """UserError: a prompt has no room for a word, or a model without access to word embeddings."""
         layouts(_PLACE, model, request)

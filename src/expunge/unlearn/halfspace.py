@@ -48,6 +48,10 @@ class HalfSpace(Settings):
         """What takes the concept's place."""
         return ("anchor",)
 
+    def rows_at_once(self, batch: int) -> int:
+        """Some points are told the empty prompt, too."""
+        return batch + (min(batch, self.empty_rows) if self.empty else 0)
+
     def prepare(self, context: TrainContext, stream: Stream, attacker: Attacker | None) -> Term:
         """The loss; over a pool q and v are computed once."""
         anchored = anchor_predictor(context, "frozen")

@@ -79,6 +79,24 @@ def check_anchors(request: Request, otherwise: str = "") -> None:
                         remedy="name one, for example anchor='house' for 'church'")
 
 
+def check_places(source: object, setting: str, concepts: int) -> None:
+    """UserError: a source whose points are kept has fewer places than there are concepts.
+
+    Args:
+        source: None, and one without bound, have places for all. setting: where it stands in the recipe.
+    """
+    places = getattr(source, "max_prompts", None)
+    if places is not None and places < concepts:
+        raise UserError(f"a pool of {places} for {concepts} concepts", accepted="a place for each concept at least",
+                        remedy=f"raise {more_places(source, setting)}")
+
+
+def more_places(source: object, setting: str) -> str:
+    """The setting that says how many places a source has; the source's own where it does not tell."""
+    name = getattr(source, "places", "")
+    return f"{setting}.{name}" if name else setting
+
+
 def needs(method: object, need: Need) -> bool:
     """Whether the method is settings, a part of which has that need."""
     return isinstance(method, Settings) and any(need in getattr(part, "needs", ()) for part in _parts(method))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -37,6 +37,7 @@ class NoisedPictures(Settings):
         anchor's prompts are made from the concept's, not the other way round.
     """
 
+    places: ClassVar[str] = "pictures"
     kind: Literal["noised"] = "noised"
     of: Literal["prompt", "anchor"] = knob(
         "prompt", "What the images show: what the prompt asks for, or the anchor in the concept's place")

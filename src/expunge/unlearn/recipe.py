@@ -36,12 +36,11 @@ from expunge.train import SMALLER, Losses, Progress, StepFn, Trained, check_chec
 from expunge.unlearn.adversary import AnyAdversary, Attacker
 from expunge.unlearn.anchor import anchor_prompts
 from expunge.unlearn.change import Change, checkpointed, low_rank, whole
-from expunge.unlearn.context import AnySource, Kept, Source, TrainContext, kept_by
-from expunge.unlearn.footprint import LARGE, Footprint, check_room, footprint
+from expunge.unlearn.context import AnySource, Kept, TrainContext, kept_by
+from expunge.unlearn.footprint import LARGE, Footprint, SendsMore, check_room, footprint
 from expunge.unlearn.keep import AnyKeep
 from expunge.unlearn.method import OF_NO_WEIGHT, SURROGACY, Surrogacy, overridden
-from expunge.unlearn.needs import check_low_rank, check_needs, needs
-from expunge.unlearn.noised import NoisedPictures
+from expunge.unlearn.needs import check_low_rank, check_needs, check_places, more_places, needs
 from expunge.unlearn.objective import AnyObjective, Steer, Term
 from expunge.unlearn.past import PriorEdits
 from expunge.unlearn.projected import keys_and_values
@@ -50,7 +49,6 @@ from expunge.unlearn.shared_rows import shared_out
 from expunge.unlearn.source import FrozenTrajectory
 from expunge.unlearn.stages import Rehearsal, Stages
 from expunge.unlearn.start import Beginning, Start, check_start, joined
-from expunge.unlearn.union import Union
 from expunge.unlearn.update import AnyUpdate, Descent, LossFn, Plain, Stepper
 from expunge.unlearn.weights import UNDER_LORA, checked_weights
 
@@ -164,11 +162,7 @@ class Recipe(Settings):
         if needs(self, "keys and values"):
             keys_and_values(model, params)
         for where, part in (("", self), ("adversary.", self.adversary), ("update.", self.update)):
-            source: Source | None = getattr(part, "source", None)
-            if source is not None and source.max_prompts is not None and source.max_prompts < len(request.targets):
-                raise UserError(f"a pool of {source.max_prompts} for {len(request.targets)} concepts",
-                                accepted="a place for each concept at least",
-                                remedy=f"raise {where}source.{_capacity_setting(source)}")
+            check_places(getattr(part, "source", None), f"{where}source", len(request.targets))
         with_keep = self.keeping(model, request, past).request
         prompts, keep = with_keep.all_prompts, with_keep.keep
         model.check_lengths((*prompts, *anchor_prompts(prompts, request), *keep))
@@ -246,7 +240,7 @@ class Recipe(Settings):
         if places is not None and places < 1 + len(own):
             raise UserError(f"a pool of {places} for {len(own)} prompts to keep and the empty one",
                             accepted=f"{1 + len(own)} places at least",
-                            remedy=f"raise keep.source.{_capacity_setting(self.keep.source)}, or keep less")
+                            remedy=f"raise {more_places(self.keep.source, 'keep.source')}, or keep less")
         knows, gone = (None, ()) if past is None else (past.teacher, past.gone)
         made = self.retain.retained(knows or model, request, gone) if self.retain is not None else Retained(request)
         return made if places is None else made.within(places - 1)
@@ -305,12 +299,14 @@ class Recipe(Settings):
         model = model.sized(self.size)
         parts = [(self.source, self.batch)] + ([(self.keep.source, self.keep.batch)] if self.keep is not None else [])
         pools = sum((kept_by(source) for source, _ in parts), Kept())
+        more: list[object] = [self.objective, self.adversary]
+        rows = [batch for _, batch in parts]
+        rows += [part.rows_at_once(self.batch) for part in more if isinstance(part, SendsMore)]
         both = 2 if self.keep is not None and needs(self, "keep beside") else 1
         both += max(getattr(part, "copies", 0) for part in (self.update, self.adversary))
         with checkpointed(model.network, self.checkpointing):
-            return footprint(model, names, self.lora_rank, batch=-(-max(batch for _, batch in parts) // processes),
-                             pools=pools, gradients=both, sums=2 if processes > 1 else 0,
-                             text=not self._unloads(model, names))
+            return footprint(model, names, self.lora_rank, batch=-(-max(rows) // processes), pools=pools,
+                             gradients=both, sums=2 if processes > 1 else 0, text=not self._unloads(model, names))
 
     def __call__(self, model: Model, request: Request, *, seed: int = 0, checkpoint: Path | None = None,
                  progress: Progress | None = None, past: PriorEdits | None = None) -> Patch:
@@ -454,9 +450,3 @@ class Recipe(Settings):
             return {**losses, **attacker.losses} if attacker is not None else losses
 
         return step
-
-
-def _capacity_setting(source: Source) -> str:
-    """The setting that says how many prompts a source has places for."""
-    return "sources" if isinstance(source, Union) else "pictures" if isinstance(source, NoisedPictures) else \
-        "trajectories"

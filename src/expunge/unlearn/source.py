@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
@@ -44,6 +44,7 @@ class FrozenTrajectory(Settings):
         DDIM instead of the pipeline's own scheduler; k is drawn per item, not per step.
     """
 
+    places: ClassVar[str] = "trajectories"
     kind: Literal["frozen"] = "frozen"
     grid: int = knob(20, "Sampler steps of a whole trajectory", unit="steps", ge=1, le=1000)
     guidance: float = knob(3.0, "Classifier-free guidance of the trajectories; 1 is none", ge=1.0, le=50.0,

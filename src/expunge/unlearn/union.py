@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -23,6 +23,7 @@ from expunge.unlearn.source import FrozenTrajectory
 class Union(Settings):
     """Every step takes points from the sources, from each as many as its share of the batch."""
 
+    places: ClassVar[str] = "sources"
     kind: Literal["union"] = "union"
     sources: tuple[AnySource, ...] = knob((FrozenTrajectory(), NoisedPictures(points=20)), "The sources", min_length=1)
     shares: tuple[Annotated[float, Field(gt=0.0)], ...] = knob((), "Their shares of a step's points; equal if empty")
