@@ -66,7 +66,7 @@ def main() -> None:
         each = ", ".join(f"{len(prompts) / one:.2f}" for one in times)
         apart = float((pictures[name] - pictures["expunge.sample"]).abs().max()) * 255
         print(f"{name:<32} {len(prompts) / min(times):.2f} images per second (each repeat: {each}); "
-              f"{min(times) / fastest:.2f} times as fast; pixels differ by at most {apart:.2g} of 255")
+              f"{fastest / min(times):.2f} times the first; pixels differ by at most {apart:.2g} of 255")
 
 
 def _faster(way: str, options: argparse.Namespace) -> Any:

@@ -39,38 +39,35 @@ def v_pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def _opened(pipeline_folder: Path) -> Any:
-    from expunge.models.store import load
-
-    return load(pipeline_folder, device="cpu")
-
-
-@pytest.fixture(scope="session")
-def _v_opened(v_pipeline_folder: Path) -> Any:
-    from expunge.models.store import load
-
-    return load(v_pipeline_folder, device="cpu")
-
-
 @pytest.fixture
-def model(_opened: Any) -> Any:
+def model(pipeline_folder: Path) -> Any:
     """The epsilon pipeline on the CPU, of whose family only the protocol is seen; a copy for each test."""
     from families import strict
 
-    return strict(_copied(_opened))
+    return strict(_copied(pipeline_folder))
 
 
 @pytest.fixture
-def v_model(_v_opened: Any) -> Any:
+def v_model(v_pipeline_folder: Path) -> Any:
     """The v-prediction pipeline, in the same way."""
     from families import strict
 
-    return strict(_copied(_v_opened))
+    return strict(_copied(v_pipeline_folder))
 
 
-def _copied(model: Any) -> Any:
-    """With the same tokenizers: a deep copy of a fast one adds special tokens where it is told not to."""
+_opened: dict[Path, Any] = {}
+
+
+def _copied(folder: Path) -> Any:
+    """A copy of the folder's model, which is opened once.
+
+    The tokenizers are the same: a deep copy of a fast one adds special tokens where it is told not to.
+    """
+    from expunge.models.store import load
+
+    if folder not in _opened:
+        _opened[folder] = load(folder, device="cpu")
+    model = _opened[folder]
     return deepcopy(model, {id(encoder.tokenizer): encoder.tokenizer for encoder in model.texts})
 
 

@@ -128,6 +128,7 @@ for number in range(300):
 """
 
 
+@pytest.mark.slow
 def test_what_a_living_process_writes_is_not_swept_by_others_at_any_moment(tmp_path: Path) -> None:
     """safetensors puts a new file in the place of the one that it is given: a lock on the first would not hold it."""
     running = [subprocess.Popen([sys.executable, "-c", SWEEPERS, str(tmp_path), str(k)], stdout=subprocess.PIPE,
@@ -170,6 +171,7 @@ write_tensors(Path(sys.argv[1]), {"w": torch.arange(3.0), "a": torch.ones(2)},
 """
 
 
+@pytest.mark.slow
 def test_the_same_tensors_and_metadata_are_the_same_bytes(tmp_path: Path) -> None:
     """In each process anew: the library orders metadata by a hash that every process seeds for itself."""
     files = [tmp_path / str(k) for k in range(4)]

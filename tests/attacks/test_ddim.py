@@ -39,6 +39,7 @@ def test_steps_are_the_models_own(either: Any) -> None:
         assert torch.allclose(mine, x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_regeneration_returns_to_the_picture_and_fixed_points_help(either: Any) -> None:
     empty = states_of(either, [""])
     x0 = either.initial_noise([2, 3])
@@ -58,6 +59,7 @@ def test_one_step_from_pure_noise_is_refused(v_model: Any) -> None:
         coefficients(v_model.process, 1)
 
 
+@pytest.mark.slow
 def test_tuning_comes_nearer_and_its_weight_holds_it_back(either: Any) -> None:
     empty = states_of(either, [""])
     x0 = either.initial_noise([2, 3])

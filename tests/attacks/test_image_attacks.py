@@ -16,6 +16,7 @@ from expunge.records import Sampler
 from expunge.tiny.emoji import emoji_world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [Noising(strengths=(0.9,), words=("own",)), Inpainting(holes=("centre",))])
 def test_known_thing_is_found_and_random_weights_give_nothing(attack: Attack) -> None:
     model, world = load("embedded"), emoji_world()

@@ -76,6 +76,7 @@ def test_again_draws_with_the_weights_of_that_moment(model: Model) -> None:
         assert not torch.allclose(same[0], plain[0], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [Relearn(tune=QUICK, at=(4,)), RelearnXattn(tune=QUICK.model_copy(
     update={"scope": "cross-attention"}), at=(4,))], ids=["all", "cross-attention"])
 def test_outcomes_do_not_depend_on_batch_or_order(model: Model, attack: Tuning,

@@ -39,6 +39,7 @@ def test_the_suite_finds_more_than_no_attack_and_its_null_control_nothing(suite:
     assert suite.score("attack/paraphrase/fresh").numerator
 
 
+@pytest.mark.slow
 def test_each_attack_gets_only_what_still_stands_unless_all_get_everything(suite: SuiteResult, tmp_path: Path) -> None:
     victim, _, _ = renamed_church()
     turned = SETTINGS.model_copy(update={"attacks": ("paraphrase", "seed-search"), "control_items": 0, "fresh": 0})

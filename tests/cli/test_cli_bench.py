@@ -29,6 +29,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_smoke_bench_leaves_record_table_and_report(smoke: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = BenchResult.read((smoke / "bench.json").read_text())
     assert [(edit.method, edit.failed_at) for edit in result.edits] == [("esd-fast", ""), ("esd-fast, noxattn", "")]
@@ -124,6 +125,7 @@ def test_what_a_method_needs_is_what_it_refuses_to_do_without(capsys: pytest.Cap
     assert "needs:   an anchor;" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_a_published_bench_showed_is_told_with_its_origin(smoke: Path, tmp_path: Path,
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
     from expunge.bench import publish

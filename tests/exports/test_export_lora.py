@@ -148,6 +148,7 @@ def test_layers_of_different_rank_share_one_alpha(case_of: Callable[[str], Case]
     assert len({float(value) for key, value in held.items() if key.endswith(".alpha")}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_what_a_lora_cannot_carry_is_refused_by_name_or_left_out_by_name(case_of: Callable[[str], Case], tmp_path: Path,
                                                                         dialect: str) -> None:

@@ -145,6 +145,7 @@ def test_killed_learning_goes_on_to_the_same_mask(model: Model, preset: str, tmp
         learn_mask(model, publisher(model), preset, settings=SETTINGS[preset], seed=2, out=tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("users", [
     {"kinds": ["lora"], "lora": {"learning_rate": 2e-2, "batch": 2}},
     {"kinds": ["sgd"], "sgd": {"learning_rate": 0.3, "batch": 2}},

@@ -48,6 +48,7 @@ def test_the_weights_come_back_and_the_words_are_new_and_the_same_again(model: A
     assert not torch.equal(first[0, 0], first[0, 1])
 
 
+@pytest.mark.slow
 def test_a_word_brings_back_what_the_name_no_longer_does(model: Any) -> None:
     """In the student that a round of erasing leaves, images of the concept are denoised better with the word."""
     settings = FEW.model_copy(update={"count": 1, "erase_steps": 40, "erase_rate": 3e-3, "search_steps": 150,
