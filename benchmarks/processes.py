@@ -30,7 +30,7 @@ from expunge.records import ItemKey
 from expunge.runtime import machine
 
 EDIT = ("erase", "church", "--method", "esd-fast", "--no-own-look")
-ATTACK = ("--attacks", "seed-search", "--attacks", "unlearndiff", "--attacks", "soft-prompt", "--count", "8",
+ATTACK = ("--attacks", "seed-search", "--attacks", "unlearndiff", "--attacks", "soft-prompt", "--count", "24",
           "--control-items", "0", "--each", "--force", "--set", "options.unlearndiff.iterations=8",
           "--set", "options.seed-search.tries=4", "--batch", "16")
 TIMES = {"seconds", "created"}

@@ -45,6 +45,19 @@ def test_features_do_not_depend_on_the_batch() -> None:
 
 
 @needs_second
+def test_features_do_not_depend_on_what_is_looked_at_beside_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, features = pictures(19), ImageNetFeatures()
+
+    def made(rows: list[int]) -> Tensor:
+        monkeypatch.setattr("expunge.metrics.imagenet._SEEN", {})  # none is remembered
+        return features(x[rows])
+
+    every = made([*range(19)])
+    assert torch.equal(every, torch.cat([made([row]) for row in range(19)]))
+    assert torch.equal(every.flip(0), made([*range(19)][::-1]))
+
+
+@needs_second
 def test_pictures_of_any_size_and_shape_are_seen() -> None:
     features = ImageNetFeatures()
     small, large = pictures(1), F.interpolate(pictures(1), scale_factor=4, mode="nearest")

@@ -27,13 +27,23 @@ from expunge.metrics.base import OfKin
 from expunge.metrics.brought import given_prompts
 from expunge.metrics.prompts import LeavesOut, Prompts, aims_of
 from expunge.metrics.worlds import World
-from expunge.records import EVALUATIONS, KEEP_ROLES, Evaluation, Prompt, Request, SuiteResult, counted, overlap
+from expunge.records import (
+    EVALUATIONS,
+    KEEP_ROLES,
+    Evaluation,
+    Prompt,
+    Request,
+    Score,
+    SuiteResult,
+    counted,
+    overlap,
+)
 from expunge.runtime import Progress
 from expunge.suite_results import Under, apart, beside, check_judge, check_same, suite_folder, untried
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.metrics.integrity import ImageSet
-    from expunge.metrics.measure import Instruments
+    from expunge.metrics.measure import Instruments, Part, Share
     from expunge.models.cache import ImageCache
     from expunge.models.model import Model
     from expunge.models.patch import Patch
@@ -82,10 +92,10 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
     pictures = ImageCache(cache)
     drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
     found = draw_finds(model, patch, attacks, settings, pictures, processes, tell)
+    folder = Path(out) if out is not None else None
+    evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, processes, tell, lost)
     records = {}
-    if processes.main:  # the others wait in gather for what it found
-        folder = Path(out) if out is not None else None
-        evaluation = _measure(model, patch, prompts, tools, drawn, settings, pictures.root, folder, tell, lost)
+    if processes.main:  # the others wait in gather for what it made of it
         there = {prompt.stratum for prompt in prompts}
         strata = {name: stratum for name, stratum in world.prompts.strata.items() if name in there}
         shown = finds(found, suite_folder(suite), pictures.root, folder)
@@ -208,8 +218,8 @@ def _draw(model: Model, patch: Patch, prompts: Sequence[Prompt], settings: Evalu
 
 def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instruments,
              drawn: tuple[ImageSet, ImageSet, ImageSet], settings: EvaluateSettings, root: Path, folder: Path | None,
-             tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
-    """Judge and score what was drawn (original, edited, original again); copy the images to show."""
+             processes: runtime.Runtime, tell: Progress, lost: Sequence[tuple[Prompt, str]]) -> Evaluation:
+    """Judge and score what was drawn (original, edited, original again), shared out; copy the images to show."""
     from expunge.metrics.judging import judged
     from expunge.metrics.measure import measured
     from expunge.metrics.reliability import evaluation_warnings
@@ -223,21 +233,40 @@ def _measure(model: Model, patch: Patch, prompts: Sequence[Prompt], tools: Instr
     said = []
     for judge, file in judges:
         before, after = judged([original, edited], judge, folder / file if folder else None,
-                               lambda done, total: tell(done, total, "judging"))
+                               lambda done, total: tell(done, total, "judging"), processes)
         said.append((before, after))
     request, chosen = patch.card.request, shown_prompts(prompts, tools.aims, settings.strips)
     sampler = settings.sampler(model)
     scores = measured(original, edited, again, said, tools, draws=settings.draws,
-                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, tell=tell,
+                      fid_draws=settings.fid_draws, seed=settings.bootstrap_seed, share=_shared(processes, tell),
                       lost=lost_items(lost, settings), spoilt=Spoilt(broken, none))
     return Evaluation(
         card=patch.card, model=model.name, model_hash=model.hash, sampler=sampler, drawn=drawn_by(model),
         prompts_hash=prompts_digest(prompts), detectors=tools.names(),
-        scores=tuple(scores), strips=strips(*pairs, chosen, settings, root, folder),
+        scores=tuple(scores), strips=strips(*pairs, chosen, settings, root, folder if processes.main else None),
         not_tested=(*not_tested(prompts, tools.aims, sampler), *map(_sentence, tools.missing)),
         warnings=tuple(evaluation_warnings(scores, request.concepts)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(),
         machine=runtime.machine(model.device), created=datetime.now(timezone.utc).isoformat(timespec="seconds"))
+
+
+def _shared(processes: runtime.Runtime, tell: Progress) -> Share:
+    """Parts of the measuring, each done by one of the processes."""
+    def share(parts: Sequence[Part]) -> list[list[Score]]:
+        mine: dict[int, list[Score]] = {}
+        own = processes.shard(range(len(parts)))
+        for done, number in enumerate(own):
+            words, part = parts[number]
+            tell(done, len(own), words)
+            mine[number] = part()
+        tell(len(own), len(own), "measured")
+        if processes.count == 1:
+            return [mine[number] for number in own]
+        told = processes.gather({number: [score.model_dump(mode="json") for score in scores]
+                                 for number, scores in mine.items()})
+        return [[Score.model_validate(score) for score in scores] for scores in told]
+
+    return share
 
 
 def _sizes(drawn: ImageSet) -> list[str]:

@@ -74,8 +74,10 @@ class ImageNetFeatures:
                 for part in chunks(pictures) for picture in part.detach().cpu().float().contiguous()]
         new = list({key: row for row, key in enumerate(keys) if key not in _SEEN}.values())
         for rows in (new[start:start + self._batch] for start in range(0, len(new), self._batch)):
-            made = self._net.features(_prepared(pictures[rows]))
-            _SEEN.update((keys[row], value) for row, value in zip(rows, made, strict=True))
+            # A pass of always the same shape: an image's features do not depend on what is looked at beside it.
+            full = [*rows, *rows[:1] * (self._batch - len(rows))]
+            made = self._net.features(_prepared(pictures[full]))
+            _SEEN.update((keys[row], value) for row, value in zip(rows, made[:len(rows)], strict=True))
         out = torch.stack([_SEEN[key] for key in keys]) if keys else torch.zeros(0, self.width)
         while len(_SEEN) > REMEMBERED:
             _SEEN.pop(next(iter(_SEEN)))

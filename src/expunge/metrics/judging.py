@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from expunge.metrics.erasure import Judged
 from expunge.metrics.integrity import ImageSet
 from expunge.pixels import Pictures, chunk_of
 from expunge.records import Detection, ImageRecord, Prompt
+from expunge.runtime import Runtime
 from expunge.sealed import DamagedLine, mend_lines, sealed_line, unsealed_line
 
 
@@ -35,8 +37,10 @@ def check_questions(judge: Judge, concept: str, question: str, prompts: Iterable
 
 
 def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Pictures, *, known: Judged = (), chunk: int = 128,
-              keep: Callable[[Judged], None] | None = None) -> list[Detection]:
+              keep: Callable[[Judged], None] | None = None, processes: Runtime | None = None) -> list[Detection]:
     """What the judge says of each image, in the order of `shots`.
+
+    Of several processes each asks about its share of the chunks, and all get every answer; call it in all of them.
 
     Args:
         judge: the detector.
@@ -45,7 +49,9 @@ def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Pictures, *,
         known: earlier judgments with their images' records; those of the same pixels by the same judge are reused,
             unless it had failed.
         chunk: images of 64 x 64 at a time, fewer of larger ones.
-        keep: called after each chunk with its records and judgments that are no failures, to be stored.
+        keep: called after each of this process's chunks with its records and judgments that are no failures, to be
+            stored.
+        processes: None means that this one asks alone.
     """
     if len(shots) != len(pictures):
         raise ExpungeError(f"{len(shots)} records for {len(pictures)} images", accepted="one record per image")
@@ -54,44 +60,67 @@ def judgments(judge: Judge, shots: Sequence[ImageRecord], pictures: Pictures, *,
     found = [before.get((shot.key, shot.pixels)) for shot in shots]
     missing = [i for i, item in enumerate(found) if item is None]
     chunk = chunk_of(pictures, chunk)
-    for start in range(0, len(missing), chunk):
-        rows = missing[start:start + chunk]
+    chunks = [missing[start:start + chunk] for start in range(0, len(missing), chunk)]
+    shared = processes is not None and processes.count > 1
+    mine: dict[int, list[Any]] = {}
+    for number in processes.shard(range(len(chunks))) if processes is not None else range(len(chunks)):
+        rows = chunks[number]
         for i, answer in zip(rows, ask(judge, pictures[rows]), strict=True):
             found[i] = answer.model_copy(update={"shot": shots[i].key, "detector": judge.name})
+        told = [item for i in rows if (item := found[i]) is not None]
+        mine[number] = [item.model_dump(mode="json") for item in told] if shared else []
         if keep is not None:
-            keep([(shots[i], item) for i in rows if (item := found[i]) is not None and not item.error])
+            keep([(shots[i], item) for i, item in zip(rows, told, strict=True) if not item.error])
+    if processes is not None and shared:
+        for rows, answers in zip(chunks, processes.gather(mine), strict=True):
+            for i, answer in zip(rows, answers, strict=True):
+                found[i] = Detection.model_validate(answer)
     return [item for item in found if item is not None]
 
 
 def judged(sides: Sequence[ImageSet], judge: Judge, file: Path | None = None,
-           tell: Callable[[int, int], None] | None = None) -> list[list[Detection]]:
+           tell: Callable[[int, int], None] | None = None, processes: Runtime | None = None) -> list[list[Detection]]:
     """Judgments of each side's images, kept in one JSONL file as they come, so that none is asked for twice;
     those that are damaged are.
+
+    Of several processes, all of which call it, the first one keeps the file: its own judgments as they come, those of
+    the others at the end.
 
     Args:
         sides: images with their records.
         file: where judgments are kept; None keeps none.
         tell: told (images judged, images in all).
     """
-    if file:
-        mend_lines(file)
-    known = read_judgments(file) if file else []
+    mine = file if processes is None or processes.main else None
+    if mine:
+        mend_lines(mine)
+    known = _the_same(read_judgments(mine) if mine else [], processes)
     total = sum(len(side.shots) for side in sides)
     out: list[list[Detection]] = []
     done: list[tuple[ImageRecord, Detection]] = []
 
     def keep(items: Judged) -> None:
-        if file:
-            append_lines(file, _lines(items))
+        if mine:
+            append_lines(mine, _lines(items))
 
     for side in sides:
-        out.append(judgments(judge, side.shots, side.pictures, known=known, keep=keep))
+        out.append(judgments(judge, side.shots, side.pictures, known=known, keep=keep, processes=processes))
         done += zip(side.shots, out[-1], strict=True)
         if tell:
             tell(len(done), total)
-    if file:
-        write_judgments(file, done)
+    if mine:
+        write_judgments(mine, done)
     return out
+
+
+def _the_same(known: Sequence[tuple[ImageRecord, Detection]], processes: Runtime | None
+              ) -> Sequence[tuple[ImageRecord, Detection]]:
+    """What the first process knows, on all of them: each must leave out the same images."""
+    if processes is None or processes.count == 1:
+        return known
+    told = [[shot.model_dump(mode="json"), item.model_dump(mode="json")] for shot, item in known]
+    (every,) = processes.gather({0: told} if processes.main else {})
+    return [(ImageRecord.model_validate(shot), Detection.model_validate(item)) for shot, item in every]
 
 
 def read_judgments(path: Path) -> list[tuple[ImageRecord, Detection]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
@@ -33,6 +34,10 @@ from expunge.metrics.stlpips import LEAST
 from expunge.pixels import chosen
 from expunge.records import KEEP_ROLES, Detection, Score
 
+Part = tuple[str, Callable[[], list[Score]]]
+"""Scores that no other part needs: what is being done, and what does it."""
+Share = Callable[[Sequence[Part]], list[list[Score]]]
+"""Does all parts, and gives their scores in their order."""
 Opinion = tuple[Sequence[Detection], Sequence[Detection]]
 """What one judge said of the original's and of the edited model's images, in their order."""
 
@@ -90,8 +95,7 @@ class Instruments:
 
 def measured(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequence[Opinion], tools: Instruments, *,
              draws: int = 2000, fid_draws: int = 100, seed: int = 0,
-             tell: Callable[[int, int, str], None] | None = None, lost: Lost = (), spoilt: Spoilt = NONE_SPOILT
-             ) -> list[Score]:
+             share: Share | None = None, lost: Lost = (), spoilt: Spoilt = NONE_SPOILT) -> list[Score]:
     """Every score that the images allow.
 
     Args:
@@ -99,21 +103,24 @@ def measured(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequen
         again: some of the original's, drawn a second time in other batches.
         said: what each judge said, the first one's first.
         draws, fid_draws: bootstrap draws; seed: of the resampling.
-        tell: told (done, in all, what is being done).
+        share: does the parts; None does one after the other.
         lost: images that neither model could draw, with the reason. spoilt: images that are not finite.
 
     Raises:
         ExpungeError: images without a partner, or values that are not finite.
     """
-    tell = tell or (lambda done, total, words: None)
-    tell(0, 5, "counting what was found")
-    scores = [*spoilt_scores(original, edited, spoilt), *_rates(original, edited, said, tools, lost, spoilt)]
+    whole = original, edited, said
     pairs = rows_in_both(original, edited)
     said = [([before[i] for i in pairs[0]], [after[i] for i in pairs[1]]) for before, after in said]
     original, edited = original.only(pairs[0]), edited.only(pairs[1])
     there = original.rows()
     again = again.only([i for i, shot in enumerate(again.shots) if shot.item_key in there])
-    compared = _compared(original, edited, again, said, tools, draws, fid_draws, seed, tell)
+    parts: list[Part] = [
+        ("counting what was found", lambda: [*spoilt_scores(*whole[:2], spoilt),
+                                             *_rates(*whole, tools, lost, spoilt)]),
+        *_comparisons(original, edited, again, said, tools, draws, fid_draws, seed)]
+    scores, *more = (share or in_turn)(parts)
+    compared = [score for part in more for score in part]
     known, asked = {score.name for score in compared}, {prompt.role for prompt in spoilt.prompts()}
     silent = [role for role in KEEP_ROLES if role in asked and f"integrity/{role}" not in known]
     compared += [_not_measured(f"integrity/{role}", f"integrity, {role} prompts", "no pair of finite images",
@@ -121,26 +128,33 @@ def measured(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequen
     return scores + with_spoilt(compared, spoilt, tools.aims)
 
 
-def _compared(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequence[Opinion], tools: Instruments,
-              draws: int, fid_draws: int, seed: int, tell: Callable[[int, int, str], None]) -> list[Score]:
+def in_turn(parts: Sequence[Part]) -> list[list[Score]]:
+    """One part after the other."""
+    return [part() for _, part in parts]
+
+
+def _comparisons(original: ImageSet, edited: ImageSet, again: ImageSet, said: Sequence[Opinion], tools: Instruments,
+                 draws: int, fid_draws: int, seed: int) -> Iterator[Part]:
     """The scores that compare images of the two models, the same items on both sides."""
-    tell(1, 5, "looking at what is drawn instead")
-    first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
-    scores = instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
-    tell(2, 5, "measuring integrity")
-    scores += _integrity(original, edited, again, tools, draws, seed)
-    tell(3, 5, "measuring FID and KID")
+    def instead() -> list[Score]:
+        first, second = (Side(drawn, [opinion[i] for opinion in said]) for i, drawn in enumerate((original, edited)))
+        return instead_scores(first, second, tools.aims, tools.surrogates, tools.outside or tools.features)
+
+    def alignment() -> list[Score]:
+        if tools.clip is not None:
+            return alignment_scores(edited, original, tools.clip, draws=draws, seed=seed)
+        return [_not_measured(f"clip/{side}", f"CLIP score, {side} prompts", "this world has no CLIP")
+                for side in ("forget", "keep")]
+
+    yield "looking at what is drawn instead", instead
+    yield "measuring integrity", partial(_integrity, original, edited, again, tools.distance, draws, seed)
+    if tools.tolerant is not None:
+        yield "measuring integrity by a tolerant distance", partial(_tolerant, original, edited, again, tools.tolerant,
+                                                                    draws, seed)
     for features, real, ending in ((tools.features, tools.real, ""), (tools.outside, None, "/outside")):
         if features is not None:
-            scores += _fidelity(original, edited, features, real, ending, fid_draws, seed)
-    tell(4, 5, "measuring CLIP scores")
-    if tools.clip is not None:
-        scores += alignment_scores(edited, original, tools.clip, draws=draws, seed=seed)
-    else:
-        scores += [_not_measured(f"clip/{side}", f"CLIP score, {side} prompts", "this world has no CLIP")
-                   for side in ("forget", "keep")]
-    tell(5, 5, "measured")
-    return scores
+            yield "measuring FID and KID", partial(_fidelity, original, edited, features, real, ending, fid_draws, seed)
+    yield "measuring CLIP scores", alignment
 
 
 def _rates(original: ImageSet, edited: ImageSet, said: Sequence[Opinion], tools: Instruments, lost: Lost, spoilt: Spoilt
@@ -160,28 +174,13 @@ def _rates(original: ImageSet, edited: ImageSet, said: Sequence[Opinion], tools:
     return scores
 
 
-def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, tools: Instruments, draws: int, seed: int
+def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, distance: Distance, draws: int, seed: int
                ) -> list[Score]:
-    distance, first = tools.distance, original.rows()
-    same = [first[shot.item_key] for shot in again.shots]
-    partner = original.only(same)
-    bounds = _bounds(again, partner, original, distance)
+    bounds = _bounds(again, original, distance)
     scores = bound_scores(bounds, distance, draws=draws, seed=seed)
-    tolerant = tools.tolerant if min(original.pictures.shape[-2:]) >= LEAST else None
-    wide = tolerant and _bounds(again, partner, original, tolerant)
-    for role in ROLES:
-        after, before = edited.stratum(role), original.stratum(role)
-        if not after.shots:
-            continue
+    for role, after, before in _by_role(original, edited):
         scores += integrity_scores(after, before, distance, bounds, role, draws=draws, seed=seed)
         scores.append(sharpness_score(after, before, role, draws=draws, seed=seed))
-        if tolerant is not None and wide:
-            other = integrity_scores(after, before, tolerant, wide, role, draws=draws, seed=seed)[2]
-            scores.append(other.model_copy(update={"name": f"{other.name}/tolerant"}))
-        elif tools.tolerant is not None:
-            title = f"integrity by a tolerant distance, {role} prompts"
-            scores.append(_not_measured(f"integrity/{role}/tolerant", title,
-                                        f"images are smaller than {LEAST} pixels", "comparison"))
         scores += [integrity_scores(edited.stratum(part), original.stratum(part), distance, bounds, part, draws=draws,
                                     seed=seed)[2] for part in _strata_of(after, role)]
         if min(after.pictures.shape[-2:]) >= Ssim.window:
@@ -193,8 +192,29 @@ def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, tools: Ins
     return scores
 
 
-def _bounds(again: ImageSet, partner: ImageSet, original: ImageSet, distance: Distance) -> Bounds:
-    noise = distances(again, partner, distance)
+def _tolerant(original: ImageSet, edited: ImageSet, again: ImageSet, distance: Distance, draws: int, seed: int
+              ) -> list[Score]:
+    """Integrity by a second distance, role by role."""
+    if min(original.pictures.shape[-2:]) < LEAST:
+        return [_not_measured(f"integrity/{role}/tolerant", f"integrity by a tolerant distance, {role} prompts",
+                              f"images are smaller than {LEAST} pixels", "comparison")
+                for role, _, _ in _by_role(original, edited)]
+    bounds = _bounds(again, original, distance)
+    told = [integrity_scores(after, before, distance, bounds, role, draws=draws, seed=seed)[2]
+            for role, after, before in _by_role(original, edited)]
+    return [score.model_copy(update={"name": f"{score.name}/tolerant"}) for score in told]
+
+
+def _by_role(original: ImageSet, edited: ImageSet) -> Iterator[tuple[str, ImageSet, ImageSet]]:
+    """The edited model's images and the original's, of each role that has some."""
+    for role in ROLES:
+        if (after := edited.stratum(role)).shots:
+            yield role, after, original.stratum(role)
+
+
+def _bounds(again: ImageSet, original: ImageSet, distance: Distance) -> Bounds:
+    first = original.rows()
+    noise = distances(again, original.only([first[shot.item_key] for shot in again.shots]), distance)
     return Bounds(sum(noise.values()) / len(noise) if noise else 0.0, len(noise), seed_distances(original, distance))
 
 
