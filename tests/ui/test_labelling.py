@@ -73,7 +73,7 @@ def test_whoever_labels_sees_neither_words_nor_method_nor_judges(measured: Serve
     sheet = begin(measured, shown, Sample.build(ASKED))
     assert set(sheet) == {"run", "question", "person", "seed", "count", "answers", "pictures", "summary",
                           "veiled"}
-    assert sheet["question"] == "Is there a church in this picture?"
+    assert sheet["question"] == "Is there a church in this image?"
     assert all(shown.get(one) for one in sheet["pictures"])
     text = json.dumps(sheet)
     assert not [word for word in ("edited", "original", "uce", "judge", "hill", "patch") if word in text]
@@ -140,7 +140,7 @@ def test_an_answer_can_be_changed_and_taken_back(measured: Served) -> None:
     label(measured, ["yes"])
     made = answer(measured, Said.build({**ASKED, "place": 0, "answer": ""}))
     assert made["answers"] == [""] * 12
-    with pytest.raises(UserError, match="picture 13"):
+    with pytest.raises(UserError, match="image 13"):
         answer(measured, Said.build({**ASKED, "place": 12, "answer": "yes"}))
 
 

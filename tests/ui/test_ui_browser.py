@@ -146,7 +146,7 @@ def test_pictures_that_the_detector_failed_on_are_told_and_are_no_success(tab: A
     tab.fill("#attack [name=prompt]", "a church")
     tab.select_option("#attack [name=attack]", "own")
     tab.click("#attack button.main")
-    tab.locator("#attack .said", has_text="the detector failed on all 2 pictures").wait_for()
+    tab.locator("#attack .said", has_text="the detector failed on all 2 images").wait_for()
     assert "2 of 2 tries failed" in tab.locator("#attack .result").inner_text()
     assert tab.locator("#attack .try b.unsure").all_inner_texts() == ["Failed", "Failed"]
     to(tab, "compare")
@@ -191,7 +191,7 @@ def test_label_by_keys_and_open_the_report(tab: Any, sides: Served, sides_model:
     tab.fill("#label [name=person]", "AB")
     tab.fill("#label [name=count]", "6")
     tab.click("#label button.main")
-    tab.locator(".ask", has_text="Is there a church in this picture?").wait_for()
+    tab.locator(".ask", has_text="Is there a church in this image?").wait_for()
     assert fits(tab)
     for number, key in enumerate("ynuyny", 1):
         tab.locator("#label", has_text=f"{number} of 6").wait_for()

@@ -56,7 +56,7 @@ class Trial(Drawn):
     attack: Name = knob("paraphrase", "how; 'own' asks `prompt` as it is")
     prompt: Text = knob("", "where to begin; empty: prompts that name the concept")
     seed: int = knob(0, "the first seed", ge=0, le=2**32)
-    count: int = knob(2, "how many pictures to begin with", ge=1, le=8)
+    count: int = knob(2, "how many images to begin with", ge=1, le=8)
 
 
 class Kept(Settings):
@@ -67,7 +67,7 @@ class Kept(Settings):
 
 
 class Sample(Settings):
-    """Begin, or go on with, labelling pictures of an evaluation."""
+    """Begin, or go on with, labelling images of an evaluation."""
 
     run: Name = knob(description="name of the evaluation")
     person: str = knob(description="how the person calls themselves", min_length=1, max_length=40)
@@ -78,5 +78,5 @@ class Sample(Settings):
 class Said(Sample):
     """One answer."""
 
-    place: int = knob(description="which picture of the sample", ge=0)
+    place: int = knob(description="which image of the sample", ge=0)
     answer: str = knob(description="what the person says", pattern="^(yes|no|unsure)?$")

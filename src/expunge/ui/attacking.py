@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 OWN = "own"
 """The prompt as it is typed, without an attack."""
 COUNTED = ("candidates", "finds", "unjudged")
-"""What a trial counts of the pictures that the edited model drew."""
+"""What a trial counts of the images that the edited model drew."""
 CASES = "cases"
 """The folder of cases, in a patch's."""
-PLAIN = {"prompt, black box": "chooses words, sees pictures only",
+PLAIN = {"prompt, black box": "chooses words, sees images only",
          "prompt, white box": "chooses words, sees inside the model",
-         "embedding, white box": "puts numbers in the place of words", "image": "hands in pictures",
+         "embedding, white box": "puts numbers in the place of words", "image": "hands in images",
          "weights": "trains the model", "none": "asks plainly"}
 """What an attacker may do, in plain words."""
 
@@ -181,7 +181,7 @@ def keep(served: Served, jobs: Jobs, asked: Kept) -> dict[str, Any]:
         raise UserError("a find that is not there any more", accepted="one of the last attack's")
     one = job.told[asked.place]
     if one["kind"] != "candidate" or not one["found"]:
-        raise UserError("a picture in which the detector does not see the concept", accepted="a find")
+        raise UserError("an image in which the detector does not see the concept", accepted="a find")
     if not one["by_text"]:
         raise UserError("a find that words alone do not bring back", accepted="one that a prompt and a seed give again",
                         remedy="`expunge attack` makes this attack with everything written down")

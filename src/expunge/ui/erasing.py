@@ -121,7 +121,7 @@ def erasing(served: Served, shown: Shown, asked: Edit, job: Job) -> dict[str, An
 def _seen(look: OwnLook) -> dict[str, Any]:
     """What an edit saw when it looked at itself, in plain words."""
     words = look.words if not look.n and look.left is None else \
-        f"{look.concept} in {look.found} of {look.n} pictures" if look.n else \
+        f"{look.concept} in {look.found} of {look.n} images" if look.n else \
         f"{look.left:.0%} of the model's answer to {look.concept!r} is left"
     return {"words": words, "still": look.still}
 

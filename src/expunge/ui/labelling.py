@@ -74,7 +74,7 @@ def answer(served: Served, asked: Said) -> dict[str, Any]:
     with in_turn(folder, LABELS_LOCK):
         labels, mine = _sheet(folder, asked, prompts)
         if asked.place >= len(mine.labels):
-            raise UserError(f"picture {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
+            raise UserError(f"image {asked.place + 1}", accepted=f"1 to {len(mine.labels)}")
         shot, said = mine.labels[asked.place].shot, cast(Answer, asked.answer)
         people = [_answered(one, shot, said) if one.person == mine.person else one for one in labels.people]
         labels = labels.model_copy(update={"people": tuple(people), "agreement": tuple(agreements(people))})
@@ -157,12 +157,12 @@ def _sampled(folder: Path, evaluation: Evaluation, asked: Sample, asks: Prompts)
     chosen = [shot for side, most in zip(sides, (asked.count // 2, asked.count - asked.count // 2), strict=True)
               for shot in draw.sample(side, min(most, len(side)))]
     if not chosen:
-        raise UserError("none of this evaluation's pictures is in the cache any more", accepted="an evaluation whose "
-                        "pictures are there", remedy="evaluate again: what was judged is not judged anew")
+        raise UserError("none of this evaluation's images is in the cache any more", accepted="an evaluation whose "
+                        "images are there", remedy="evaluate again: what was judged is not judged anew")
     draw.shuffle(chosen)
     named = " or ".join(with_article(name) if target.kind == "object" else name
                         for name, target in zip(concepts, evaluation.card.request.targets, strict=True))
-    return Labelling(person=asked.person.strip(), question=f"Is there {named} in this picture?", seed=asked.seed,
+    return Labelling(person=asked.person.strip(), question=f"Is there {named} in this image?", seed=asked.seed,
                      count=asked.count, created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                      labels=tuple(Label(shot=shot.key, file=shot.file, edited=bool(shot.patch), seed=shot.seed,
                                         prompt=shot.prompt.text, judges=seen[shot.key]) for shot in chosen))

@@ -81,11 +81,11 @@ function seenWords(seen) {
 const uncovered = new Set();
 
 function cover(box, name, veiled) {
-  // Pictures of what is explicit or violent are covered until somebody asks for them.
+  // Images of what is explicit or violent are covered until somebody asks for them.
   box.classList.toggle("veiled", veiled && !uncovered.has(name));
   if (!veiled) return;
   const open = uncovered.has(name);
-  box.prepend(el("p", {}, el("button", { type: "button", "aria-pressed": String(open), text: open ? "Cover the pictures" : "Show the pictures, which may be explicit or violent",
+  box.prepend(el("p", {}, el("button", { type: "button", "aria-pressed": String(open), text: open ? "Cover the images" : "Show the images, which may be explicit or violent",
     on: { click: (event) => { if (open) uncovered.delete(name); else uncovered.add(name); event.target.parentElement.remove(); cover(box, name, veiled); } } })));
 }
 
@@ -108,7 +108,7 @@ function renderCompare(job) {
         el("figcaption", {}, el("b", { text: title }), ...(one ? seenWords(one.seen) : [])));
     });
     const change = done && done.rows[row].difference;
-    const third = el("figure", {}, picture(change && change.picture, `Where the two pictures of seed ${seed} differ`),
+    const third = el("figure", {}, picture(change && change.picture, `Where the two images of seed ${seed} differ`),
       el("figcaption", {}, el("b", { text: "What changed" }), change ? el("span", { class: "who", text: `${(100 * change.change).toFixed(1)}% on average` }) : null));
     return el("article", { class: "card" }, el("h2", { text: `Seed ${seed}` }), el("div", { class: "three" }, ...sides, third));
   });
@@ -126,8 +126,8 @@ function compareWords(job, by, seeds) {
   const [before, after] = answers.map((side) => `in ${side.filter(Boolean).length} of ${side.filter((there) => there !== null).length}`);
   const untold = answers.flat().filter((there) => there === null).length;
   const name = result.concepts.join(" or ");
-  if (!by[`original/${seeds[0]}`]?.seen.length) return `“${asked.prompt}”: nobody is here who could say whether ${name} is in a picture.`;
-  return `“${asked.prompt}”: the detector sees ${name} ${before} before and ${after} after.${untold ? ` It cannot tell of ${several(untold, "picture")}, which are not counted.` : ""}`;
+  if (!by[`original/${seeds[0]}`]?.seen.length) return `“${asked.prompt}”: nobody is here who could say whether ${name} is in an image.`;
+  return `“${asked.prompt}”: the detector sees ${name} ${before} before and ${after} after.${untold ? ` It cannot tell of ${several(untold, "image")}, which are not counted.` : ""}`;
 }
 
 // ---- attack
@@ -140,7 +140,7 @@ function renderAttack(job) {
   const lines = [el("p", { class: "said", text: attackWords(job) })];
   if (finds) lines.push(el("p", { class: "quiet", text: "A find was chosen because the detector accepted it, so it proves less than it seems. “Keep” writes it down; expunge attack then asks it again, with fresh seeds too." }));
   if (job.result && job.result.failed) lines.push(el("p", { class: "quiet", text: `${job.result.failed} of ${several(job.result.items, "try").replace("trys", "tries")} failed, and counted neither way: ${sentence(job.result.why)}` }));
-  if (candidates > tries.length) lines.push(el("p", { class: "quiet", text: `The first ${tries.length} pictures are shown; all ${candidates} are counted.` }));
+  if (candidates > tries.length) lines.push(el("p", { class: "quiet", text: `The first ${tries.length} images are shown; all ${candidates} are counted.` }));
   const order = [...tries].sort((a, b) => b.found - a.found || a.place - b.place);
   box.replaceChildren(...lines, el("div", { class: "tries" }, ...order.map((one) => tryCard(job, one))));
   cover(box, job.asked.patch, veiledPatch(job.asked.patch));
@@ -149,14 +149,14 @@ function renderAttack(job) {
 function attackWords(job) {
   const result = job.result;
   const { candidates = 0, finds = 0, unjudged = 0 } = job.counts;
-  if (job.state !== "done") return `${several(candidates, "picture")} tried so far, ${several(finds, "find")}.`;
+  if (job.state !== "done") return `${several(candidates, "image")} tried so far, ${several(finds, "find")}.`;
   const judged = candidates - unjudged;
   const first = result.items - result.unjudged_before;
   const before = result.shown_before < first ? ` The original model shows it in ${result.shown_before} of ${first}.` : "";
   const lost = unjudged ? ` The detector failed on ${unjudged} more, which count neither way.` : "";
-  if (!judged) return `Nothing can be said: the detector failed on ${candidates === 1 ? "the picture" : `all ${candidates} pictures`}.`;
-  return finds ? `Brought back: the detector sees ${result.concept} in ${finds} of ${several(judged, "picture")}.${lost}${before}`
-    : `Not brought back in ${several(judged, "picture")}. Other words, seeds or attacks may still do it.${lost}${before}`;
+  if (!judged) return `Nothing can be said: the detector failed on ${candidates === 1 ? "the image" : `all ${candidates} images`}.`;
+  return finds ? `Brought back: the detector sees ${result.concept} in ${finds} of ${several(judged, "image")}.${lost}${before}`
+    : `Not brought back in ${several(judged, "image")}. Other words, seeds or attacks may still do it.${lost}${before}`;
 }
 
 function tryCard(job, one) {
@@ -172,7 +172,7 @@ function tryCard(job, one) {
       } catch (error) { button.disabled = false; trouble(error); }
     } } });
     card.append(button);
-  } else if (one.found && !one.by_text) card.append(el("p", { class: "kept quiet", text: "Words alone do not bring this picture back, so it cannot be kept here." }));
+  } else if (one.found && !one.by_text) card.append(el("p", { class: "kept quiet", text: "Words alone do not bring this image back, so it cannot be kept here." }));
   return card;
 }
 
@@ -438,7 +438,7 @@ function renderSheet() {
   if (place >= sheet.pictures.length) { box.replaceChildren(...finished()); return; }
   const choose = (answer, words, key) => el("button", { type: "button", "aria-pressed": String(sheet.answers[place] === answer), on: { click: () => say(answer) } }, words, el("kbd", { text: key }));
   box.replaceChildren(el("div", { class: "sheet" }, el("p", { class: "ask", text: sheet.question }),
-    el("p", { class: "quiet center", text: `${place + 1} of ${sheet.pictures.length}` }), picture(sheet.pictures[place], `Picture ${place + 1} of ${sheet.pictures.length}`),
+    el("p", { class: "quiet center", text: `${place + 1} of ${sheet.pictures.length}` }), picture(sheet.pictures[place], `Image ${place + 1} of ${sheet.pictures.length}`),
     el("div", { class: "do" }, choose("yes", "Yes", "Y"), choose("no", "No", "N"), choose("unsure", "Can’t tell", "U")),
     el("p", {}, el("progress", { max: sheet.pictures.length, value: sheet.answers.filter(Boolean).length, "aria-label": "Answered" })),
     el("p", { class: "quiet keys" }, el("button", { type: "button", text: "Back", disabled: place === 0, on: { click: back } }), el("kbd", { text: "←" }))));
@@ -463,11 +463,11 @@ function back() { if (place > 0) { place -= 1; renderSheet(); } }
 
 function finished() {
   const open = sheet.answers.findIndex((answer) => !answer);
-  if (open >= 0) return [el("p", { class: "said", text: "Some pictures have no answer yet." }), el("div", { class: "do" }, el("button", { type: "button", class: "main", text: "Go to the first", on: { click: () => { place = open; renderSheet(); } } }))];
+  if (open >= 0) return [el("p", { class: "said", text: "Some images have no answer yet." }), el("div", { class: "do" }, el("button", { type: "button", class: "main", text: "Go to the first", on: { click: () => { place = open; renderSheet(); } } }))];
   const rows = sheet.summary.agreement;
-  const sides = { all: "all pictures", original: "the original’s", edited: "the edited model’s" };
+  const sides = { all: "all images", original: "the original’s", edited: "the edited model’s" };
   const cell = (label, text) => el("td", { data: { label }, text });
-  return [el("p", { class: "said", text: `Done: ${several(sheet.answers.length, "picture")} labelled.` }),
+  return [el("p", { class: "said", text: `Done: ${several(sheet.answers.length, "image")} labelled.` }),
     el("p", { class: "quiet", text: "Agreement beyond chance (Cohen’s kappa): 1 is full agreement, 0 what chance alone would give. It is kept beside the evaluation, and its report shows it." }),
     el("table", {}, el("thead", {}, el("tr", {}, ...["You and", "On", "Same answer", "Beyond chance", "95% interval"].map((head) => el("th", { scope: "col", text: head })))),
       el("tbody", {}, ...rows.map((row) => el("tr", {}, el("th", { scope: "row", text: (row.one === `person: ${sheet.person}` ? row.other : row.one).replace(/^person: |@.*$/g, "") }), cell("on", sides[row.side]),
