@@ -61,14 +61,15 @@ _opened: dict[Path, Any] = {}
 def _copied(folder: Path) -> Any:
     """A copy of the folder's model, which is opened once.
 
-    The tokenizers are the same: a deep copy of a fast one adds special tokens where it is told not to.
+    Its tokenizers are read anew: a deep copy of a fast one adds special tokens where it is told not to.
     """
     from expunge.models.store import load
 
     if folder not in _opened:
         _opened[folder] = load(folder, device="cpu")
     model = _opened[folder]
-    return deepcopy(model, {id(encoder.tokenizer): encoder.tokenizer for encoder in model.texts})
+    tokenizers = [encoder.tokenizer for encoder in model.texts]
+    return deepcopy(model, {id(one): type(one).from_pretrained(one.name_or_path) for one in tokenizers})
 
 
 @pytest.fixture(autouse=True)
