@@ -90,6 +90,10 @@ def judged(sides: Sequence[ImageSet], judge: Judge, file: Path | None = None,
         sides: images with their records.
         file: where judgments are kept; None keeps none.
         tell: told (images judged, images in all).
+        processes: None means that this one asks alone.
+
+    Raises:
+        UserError: the file is damaged, or something else.
     """
     mine = file if processes is None or processes.main else None
     if mine:

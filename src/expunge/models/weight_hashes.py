@@ -30,7 +30,7 @@ class WeightHashes:
         `replaced`: what a patch that is on put others in the place of, as it changes.
         """
         self._networks, self.stored, self._replaced = networks, stored, replaced
-        digests = dict(self._taken() if remember is None else remember(self._taken))
+        digests = dict(self._digests() if remember is None else remember(self._digests))
         self.whole, self.texts = digests.pop("hash"), digests.pop("encoder_hash")
         self._rounded: dict[str, str] = digests
 
@@ -54,17 +54,15 @@ class WeightHashes:
                     self._rounded |= self._of_components(one)
         return {name: value for name, value in self._rounded.items() if name.partition("/")[0] in kinds}
 
-    def _taken(self) -> dict[str, str]:
+    def _digests(self) -> dict[str, str]:
         """All that is a digest of the weights, and costs reading them."""
         with files_open(self.stored):
-            return self._digests()
-
-    def _digests(self) -> dict[str, str]:
-        every = self._loaded([*self._networks.every(*ROLES)])
-        digests = {"hash": value_hash(every), "encoder_hash": value_hash(self._loaded([*self._networks.every("text")]))}
-        kind = stored_half(every)
-        # The weights may be cast to another type next.
-        return digests | (self._of_components(kind) if kind else {})
+            every = self._loaded([*self._networks.every(*ROLES)])
+            texts = self._loaded([*self._networks.every("text")])
+            digests = {"hash": value_hash(every), "encoder_hash": value_hash(texts)}
+            kind = stored_half(every)
+            # The weights may be cast to another type next.
+            return digests | (self._of_components(kind) if kind else {})
 
     def _of_components(self, kind: str) -> dict[str, str]:
         names: dict[str, list[str]] = {}
