@@ -12,6 +12,7 @@ from torch import Tensor
 from expunge.attacks.lessons import drawn_lesson
 from expunge.attacks.proposal import Outcome
 from expunge.attacks.relearn import Benign, Relearn, RelearnLora, RelearnXattn, Tuning
+from expunge.attacks.trial import inputs
 from expunge.attacks.victim import Goal, Victim
 from expunge.errors import ConfigError, UserError
 from expunge.finetune import FineTune
@@ -131,6 +132,19 @@ def test_benign_asks_what_the_suites_own_prompts_say(model: Model, tmp_path: Pat
     file.write_text("direct: [a church]\nfar: [{text: my teapot, label: teapot}]\n", encoding="utf-8")
     asked = Benign().prompts_for(Victim(model, None, SAMPLER, asks=OpenPrompts(file)), REQUEST)
     assert asked == [*REQUEST.keep, "my teapot"]
+
+
+def test_what_an_attack_is_trained_on_decides_its_attempts_and_nothing_is_told_of_those_that_do_not_train(
+        model: Model, tmp_path: Path) -> None:
+    goal, attack = church_above(2.0), Benign()
+    whom = [Victim(model, None, SAMPLER, asks=OpenPrompts(file)) for file in (tmp_path / "a.yaml", tmp_path / "b.yaml")
+            if file.write_text(f"direct: [a church]\nfar: [{{text: my {file.stem}, label: thing}}]\n")]
+    first, second = (inputs(attack, one, REQUEST, goal, 0, None).record for one in whom)
+    assert first["inputs"]["learns from"] == [*REQUEST.keep, "my a"]
+    assert second["inputs"]["learns from"] == [*REQUEST.keep, "my b"]
+    assert first["fingerprint"] != second["fingerprint"]
+    trains_on_none = ATTACKS.get("seed-search")()
+    assert "learns from" not in inputs(trains_on_none, whom[0], REQUEST, goal, 0, None).values
 
 
 def test_benign_runs_and_leaves_the_model_alone(model: Model) -> None:

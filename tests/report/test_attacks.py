@@ -12,7 +12,7 @@ from expunge.report.attacks import (
     attack_rows,
     attack_sentence,
     budget_text,
-    searched_words,
+    means_words,
     warning_groups,
 )
 
@@ -84,7 +84,7 @@ def test_records_of_older_versions_say_nothing_of_text_encoders_and_are_read() -
     told = make_suite().model_dump(mode="json")
     for run in told["runs"]:
         assert [run.pop(key) for key in ("searches", "encoder", "readers")] == ["", "", []]
-    assert searched_words(SuiteResult.model_validate(told)) == []
+    assert means_words(SuiteResult.model_validate(told)) == []
 
 
 def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> None:
@@ -92,9 +92,21 @@ def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> N
     told = {"searches": "tokens", "encoder": "text_encoder", "readers": ("text_encoder",)}
     runs = tuple(run.model_copy(update=told) if run.attack in ("implicit", "unlearndiff") else run
                  for run in suite.runs)
-    assert searched_words(suite.model_copy(update={"runs": runs})) == [
+    assert means_words(suite.model_copy(update={"runs": runs})) == [
         "Searched tokens of text_encoder: implicit, unlearndiff; the prompt that was found is read anew by "
         "text_encoder."]
+
+
+def test_captions_that_attacks_trained_on_are_told_once_and_the_first_of_them_named() -> None:
+    suite = make_suite()
+    few, many = ("a dog",), ("a dog", "a cat", "a bus", "a tree", "a boat")
+    runs = tuple(run.model_copy(update={"learns_from": own})
+                 for run, own in zip(suite.runs, [few, many, *[many] * len(suite.runs)], strict=False))
+    one, other, *_ = [run.attack for run in runs]
+    told = means_words(suite.model_copy(update={"runs": runs[:2]}))
+    assert told == [
+        f"Trained on images with 1 caption: {one} (“a dog”).",
+        f"Trained on images with 5 captions: {other} (“a dog”, “a cat”, “a bus” and 2 more, all in the record)."]
 
 
 def test_warnings_have_one_anchor_per_kind_and_the_unknown_are_kept() -> None:

@@ -120,6 +120,11 @@ class Attack(Settings, ABC):
         """Digest of the files that the settings name, which decide the outcomes too; "" where there are none."""
         return ""
 
+    def learns_from(self, victim: Victim, request: Request) -> tuple[str, ...]:
+        """Captions of the images that it trains on; none by default. They decide the outcomes, and the record has them.
+        """
+        return ()
+
     @abstractmethod
     def propose(self, batch: Batch) -> Rounds:
         """Yield candidates for the items that still stand, round by round: a generator.

@@ -56,6 +56,10 @@ class Tuning(Attack):
         check_tuning(victim.model, self.tune)
         self.captions(victim, request)
 
+    def learns_from(self, victim: Victim, request: Request) -> tuple[str, ...]:
+        """`captions`."""
+        return tuple(self.captions(victim, request))
+
     def captions(self, victim: Victim, request: Request) -> list[str]:
         """`prompts_for` without those that the text encoder does not read whole.
 

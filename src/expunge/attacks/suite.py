@@ -223,7 +223,7 @@ def _runs(chosen: Sequence[Attack], victim: Victim, stage: Stage, before: Sequen
                           else ([], "no item was left to attack"))
         yield AttackRun(attack=attack.name, access=attack.access, white_box=attack.white_box, source=attack.source,
                         **_encoders(attack, victim), settings=attack.model_dump(mode="json"),
-                        budget=attack.budget(victim.sampler),
+                        budget=attack.budget(victim.sampler), learns_from=attack.learns_from(victim, stage.request),
                         attempts=tuple(made), control=tuple(control), control_of=words)
         if not settings.each:
             broken = {item.item_key for item in made if item.outcome == "found"}

@@ -191,6 +191,7 @@ def _save_png(picture: Tensor, path: Path) -> None:
 def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: int, confirm: Goal | None) -> Inputs:
     """All that decides the records, the detectors included; the batch does not."""
     model, pictures, own = victim.model, victim.pictures, partial(attack.model_dump, mode="json", exclude={"batch"})
+    lesson = attack.learns_from(victim, request)
     return Inputs({
         "attack": attack.name, "settings": own(),
         "files": attack.inputs(), "model": model.hash, "patch": model.patch_hash, "drawing": model.drawing,
@@ -199,6 +200,7 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
         "fresh": fresh, "second judge": confirm.judge.name if confirm else "",
         "wordings": {role: list(texts) for role, texts in victim.variants.items()},
         "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
+        **({"learns from": list(lesson)} if lesson else {}),
     }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)})
 
 

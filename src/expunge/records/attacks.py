@@ -81,6 +81,7 @@ class AttackRun(Record):
             attack that searches neither, and in records of older versions.
         readers: all text encoders of the model; a prompt that a search of tokens ends in is read anew by each of them.
         budget: the most that it may spend on one item (seconds 0: not limited).
+        learns_from: captions of the images that it was trained on, for an attack that trains; () in older records.
         attempts: one per item that it was given.
         control: the same attack where nothing can be found; `control_of` says in words what that was, or begins with
             "uncontrolled" and says why there is none.
@@ -95,6 +96,7 @@ class AttackRun(Record):
     readers: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     budget: Spent = Spent()
+    learns_from: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     control: tuple[Attempt, ...] = ()
     control_of: str = ""

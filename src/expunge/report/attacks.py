@@ -36,6 +36,8 @@ WHY = {
     "not made": "An attack of the tier that cannot be made on this model; its channel was not tried.",
 }
 """What each kind of warning means; a warning's kind is what stands before its colon."""
+_NAMED = 3
+"""So many of the captions that an attack trained on are named."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ def attack_rows(suite: SuiteResult) -> list[AttackRow]:
     return rows
 
 
-def searched_words(suite: SuiteResult) -> list[str]:
-    """Plain sentences: of which text encoder attacks searched tokens or embeddings, and who reads what they found."""
+def means_words(suite: SuiteResult) -> list[str]:
+    """Plain sentences: of which text encoder attacks searched tokens or embeddings, and who reads what they found; and
+    with which captions attacks trained on images."""
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for run in suite.runs:
         if run.searches:
@@ -142,6 +145,14 @@ def searched_words(suite: SuiteResult) -> list[str]:
         read = (f"; the prompt that was found is read anew by {', '.join(readers)}" if searches == "tokens" else
                 f"; by {', '.join(others)} the prompt is read as it is" if others else "")
         out.append(f"Searched {searches} of {encoder}: {', '.join(names)}{read}.")
+    taught: dict[tuple[str, ...], list[str]] = {}
+    for run in suite.runs:
+        if run.learns_from:
+            taught.setdefault(run.learns_from, []).append(run.attack)
+    for texts, names in taught.items():
+        more = f" and {len(texts) - _NAMED} more, all in the record" if len(texts) > _NAMED else ""
+        named = ", ".join(f"“{text}”" for text in texts[:_NAMED])
+        out.append(f"Trained on images with {counted(len(texts), 'captions')}: {', '.join(names)} ({named}{more}).")
     return out
 
 
