@@ -84,6 +84,13 @@ def test_items_take_every_prompt_before_the_next_seed() -> None:
                      ("a church", 9)]
 
 
+def test_a_text_that_is_there_twice_gets_seeds_of_its_own() -> None:
+    again = [Prompt(text="a church", role="direct", seed=seed) for seed in range(3)]
+    asked = items_of(again, 6)
+    assert [seed for _, seed in asked] == [0, 1, 2, 3, 4, 5]
+    assert len({(prompt.text, seed) for prompt, seed in items_of([*again, *PROMPTS], 17)}) == 17
+
+
 def test_pictures_of_another_size_are_refused(model: Model) -> None:
     odd = Lesson(torch.ones(1, 3, 15, 16), ("a church",), "the user")
     with pytest.raises(UserError, match="multiples of 2"):

@@ -18,7 +18,9 @@ from expunge.attacks import relearning
 from expunge.attacks.relearning import relearn, relearning_warnings, training_attack
 from expunge.attacks.settings import RelearnSettings
 from expunge.errors import ConfigError, ModelError, UserError
-from expunge.metrics.base import Autoencoder, NovelConcept, PromptCounts
+from expunge.metrics.base import Autoencoder, Features, Newcomer, PromptCounts, ScoredJudge
+from expunge.metrics.characters import CHARACTERS
+from expunge.metrics.open_world import open_world
 from expunge.metrics.statistics import wilson
 from expunge.metrics.worlds import World
 from expunge.models.fitting import TOO_LONG
@@ -47,15 +49,32 @@ class Small:
         return "object"
 
 
+class Scored(Brightness):
+    """One that says nothing of itself."""
+
+    score = NONE
+
+
+class Blorp:
+    """White images."""
+
+    name, question, prompts = "blorp", "object", (Prompt(text="a blorp", role="direct"),)
+
+    def pictures(self, count: int, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        return torch.ones(count, 3, height, width), ("a blorp",) * count
+
+    def judge(self, model: Autoencoder, features: Features, others: Tensor) -> ScoredJudge:
+        return Scored(2.0)
+
+
 class White:
     """What is white is new to it."""
 
     def control(self, request: Request) -> Request | None:
         return None
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
-        return NovelConcept("blorp", "object", torch.ones(count, 3, 16, 16), ("a blorp",) * count,
-                            (Prompt(text="a blorp", role="direct"),), Brightness(2.0), NONE)
+    def newcomer(self, name: str = "") -> Newcomer:
+        return Blorp()
 
 
 def small(strange: bool = True) -> Any:
@@ -162,6 +181,29 @@ def test_where_nothing_is_unknown_the_record_says_so(model: Model, patch: Patch,
     assert not model.patch_hash
     alone = relearn(model, None, concept="church", settings=SETTINGS, out=tmp_path / "alone", world=world)
     assert [curve.of for curve in alone.curves] == ["original"]
+
+
+@pytest.mark.slow
+def test_any_model_has_the_curve_of_an_invented_thing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relearning, "KNOWN", 16)
+    world = open_world().but(judges=Named(Brightness(-1.0)), chosen=True)  # no CLIP: features of the installed package
+    settings = SETTINGS.model_copy(update={"steps": 12})
+    made = relearn(expunge.load("embedded"), None, concept="church", settings=settings, out=tmp_path, world=world)
+    unknown = made.curve("unknown")
+    assert unknown is not None, made.no_unknown
+    assert unknown.subject in CHARACTERS
+    assert unknown.looks[0].found.numerator == 0
+    assert unknown.detector is not None
+    assert unknown.detector.n == 30
+    assert "features of efficientnet-lite0@" in unknown.detector.note
+    assert not made.no_unknown
+
+
+def test_without_any_features_nobody_tells_the_invented_thing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relearning, "outside_features", lambda: "not installed")
+    assert relearning._features(open_world(clip="")) == (
+        "no CLIP to judge the pictures with; accepted: a folder or Hub id as `clip`, or in the environment's "
+        "EXPUNGE_CLIP; for example --clip laion/CLIP-ViT-B-32-laion2B-s34B-b79K; not installed")
 
 
 @pytest.mark.parametrize(("settings", "match"), [

@@ -34,7 +34,8 @@ def test_it_tells_the_thing_from_other_things() -> None:
         told = [answer.answers.get(QUESTION) for answer in detector(pictures(20, level, 9))]
         assert told.count(label) >= 18
     assert detector.score.value == 1.0
-    assert detector.score.n + detector.score.left_out["abstained"] == 40
+    assert detector.score.n == 20
+    assert "it takes 0 of 20 held-out images of other things for blorp" in detector.score.note
     assert detector.score.low is not None
     assert detector.score.low < 1
 
@@ -48,7 +49,8 @@ def test_it_abstains_where_it_cannot_tell() -> None:
     told = [answer.answers for answer in edge(pictures(40, 0.5, 5))]
     assert len(answers) == 10
     assert told.count({}) > 20
-    assert edge.score.left_out["abstained"] > 0
+    assert (edge.score.numerator or 0) < 20
+    assert edge.score.n == 20
 
 
 def test_held_out_score_is_not_that_of_training() -> None:
@@ -67,6 +69,14 @@ def test_held_out_score_is_not_that_of_training() -> None:
     assert right == len(kept)
     assert detector.score.value is not None
     assert detector.score.value < 0.85
+
+
+def test_a_detector_that_never_sees_the_thing_is_not_right_for_seeing_nothing_elsewhere() -> None:
+    thing = pictures(36, 0.5, 0)
+    detector = learn_newcomer("blorp", Means(), thing, torch.cat([thing, pictures(120, 0.5, 1)]), threshold=0.51)
+    strict = learn_newcomer("blorp", Means(), thing, torch.cat([thing, pictures(120, 0.5, 1)]), threshold=0.99)
+    assert detector.score.n == strict.score.n == 12
+    assert (strict.score.numerator, strict.score.value) == (0, 0.0)
 
 
 def test_the_smaller_class_weighs_as_much() -> None:

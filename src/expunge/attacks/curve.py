@@ -111,9 +111,18 @@ def _look(victim: Victim, subject: Subject, steps: int, tune: FineTune, batch: i
 
 
 def items_of(prompts: Sequence[Prompt], count: int, first_seed: int = 0) -> list[Item]:
-    """`count` items: every prompt at the first seed, then every prompt at the next one, as far as it goes.
+    """`count` different items: every prompt at the first seed, then every prompt at the next one, as far as it goes.
 
-    The first seed of a prompt whose list gives it one is that.
+    The first seed of a prompt whose list gives it one is that. A text that is there more than once gets its next free
+    seed each time.
     """
     begins = [first_seed if prompt.seed is None else prompt.seed for prompt in prompts]
-    return [(prompts[k % len(prompts)], begins[k % len(prompts)] + k // len(prompts)) for k in range(count)]
+    out, taken = list[Item](), set[tuple[str, int]]()
+    for k in range(count):
+        prompt = prompts[k % len(prompts)]
+        seed = begins[k % len(prompts)] + k // len(prompts)
+        while (prompt.text, seed) in taken:
+            seed += 1
+        taken.add((prompt.text, seed))
+        out.append((prompt, seed))
+    return out

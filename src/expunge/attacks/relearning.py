@@ -5,8 +5,8 @@
     original   the concept, taught to the original model: what the training does to a model that knows it
 
 A concept that the edited model draws again in fewer steps than it takes to learn the invented thing was still there.
-Where nothing is sure to be unknown to the model (models other than the embedded one) there is no such measure, and the
-record says so.
+The invented thing is drawn at run time under a made-up name. Its detector stands on the world's features, or, where
+that has none, on ImageNet features; where there are neither there is no such measure, and the record says so.
 
 A folder holds `relearning.json` (the `Relearning`) and `relearning/`, the looks made so far. An interrupted run trains
 again, which its seed makes the same, and draws only the looks that are missing.
@@ -29,7 +29,7 @@ from expunge.attacks.lessons import Lesson
 from expunge.attacks.relearn import Relearn
 from expunge.attacks.settings import RelearnSettings
 from expunge.attacks.stage import drawable, lost_words, named_prompts, pictures_in, prompts_of, sought, told_of_own
-from expunge.attacks.victim import Goal, Victim
+from expunge.attacks.victim import Goal, Victim, fresh_seed
 from expunge.config import merged
 from expunge.detectors.choosing import world_for
 from expunge.detectors.watched import detector_words
@@ -37,7 +37,8 @@ from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
 from expunge.locks import alone_in_out
-from expunge.metrics.base import Aim
+from expunge.metrics.base import Aim, Features
+from expunge.metrics.extras import outside_features
 from expunge.metrics.judging import check_questions
 from expunge.metrics.prompts import aim_at
 from expunge.metrics.reliability import NULL, SELDOM
@@ -55,8 +56,8 @@ KNOWN = 48
 """Images of other things, from which the invented one must be told."""
 USUAL = 16
 """Prompts at every look where the user brings none of his own."""
-_FEWEST = 12
-"""Of fewer images a detector of the invented thing is not learned."""
+_UNTAUGHT = 2
+"""Images for each prompt of the invented one before it is taught: whatever they show, it is something else."""
 _RIGHT = 0.8
 """A detector that is right less often gets a warning."""
 
@@ -156,17 +157,33 @@ def _subjects(world: World, request: Request, victim: Victim, goal: Goal, prompt
 def _unknown(world: World, request: Request, victim: Victim, pictures: int, count: int, settings: RelearnSettings
              ) -> tuple[list[Subject], str]:
     """Something that the model never knew, if there is any, else why there is not."""
-    others = prompts_of(world.prompts, request, near=KNOWN // 2, far=KNOWN // 2)
-    others = split(victim.model, others, victim.sampler)[0]
-    known = victim.draw([prompt.text for prompt in others], [settings.first_seed] * len(others), settings.batch)
-    if len(known) < _FEWEST:
-        return [], f"the world {world.name} has only {len(known)} prompts of other things"
-    stranger = world.unknown.stranger(victim.model, known, pictures) if world.unknown else None
-    if stranger is None:
+    newcomer = world.unknown.newcomer() if world.unknown else None
+    if newcomer is None:
         return [], f"nothing is known that {victim.model.name} never saw"
-    lesson = Lesson(stranger.pictures, stranger.captions, "an invented thing")
-    return [Subject("unknown", stranger.name, lesson, items_of(stranger.prompts, count, settings.first_seed),
-                    Goal(stranger.judge, Aim(stranger.name, stranger.question), known=False), stranger.detector)], ""
+    features = _features(world)
+    if isinstance(features, str):
+        return [], f"nobody could tell {newcomer.name!r} from other things: {features}"
+    others, own = (split(victim.model, prompts, victim.sampler)[0] for prompts in (
+        prompts_of(world.prompts, request, near=KNOWN // 2, far=KNOWN // 2), newcomer.prompts))
+    if not own:
+        return [], f"{victim.model.name} cannot be asked for {newcomer.name!r} as {newcomer.prompts[0].text!r}"
+    first = settings.first_seed
+    asked = items_of(others, KNOWN if others else 0, first)
+    asked += [(prompt, fresh_seed(first, k)) for k in range(1, _UNTAUGHT + 1) for prompt in own]
+    drawn = victim.draw([prompt.text for prompt, _ in asked], [seed for _, seed in asked], settings.batch)
+    judge = newcomer.judge(victim.model, features, drawn)
+    lesson = Lesson(*newcomer.pictures(pictures, *drawn.shape[-2:]), whose="an invented thing")
+    goal = Goal(judge, Aim(newcomer.name, newcomer.question), known=False)
+    return [Subject("unknown", newcomer.name, lesson, items_of(own, count, first), goal, judge.score)], ""
+
+
+def _features(world: World) -> Features | str:
+    """The world's, else those of a network that comes as a package; a sentence where there are neither."""
+    try:
+        return world.features()
+    except UserError as error:
+        outside = outside_features()
+        return outside if not isinstance(outside, str) else f"{error}; {outside}"
 
 
 def _curves(subjects: Sequence[Subject], victim: Victim, attack: Relearn, batch: int, folder: Path, progress: Progress
@@ -254,8 +271,8 @@ def relearning_warnings(curves: list[RelearningCurve]) -> list[str]:
     if unknown is None:
         return out
     if unknown.detector is not None and (unknown.detector.value or 0.0) < _RIGHT:
-        out.append(f"weak detector: the judge of {unknown.subject!r} is right on {unknown.detector.numerator or 0} of "
-                   f"{unknown.detector.n} images that it did not learn from")
+        out.append(f"weak detector: the judge of {unknown.subject!r} sees it in {unknown.detector.numerator or 0} of "
+                   f"{unknown.detector.n} images of it that it did not learn from")
     if unknown.looks and (unknown.looks[0].found.value or 0.0) > NULL:
         found = unknown.looks[0].found
         out.append(f"null control scores: {unknown.subject!r} is \"found\" in {found.numerator} of {found.n} images "

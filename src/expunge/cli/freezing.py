@@ -49,7 +49,8 @@ def _material(model: Model, name: str, caption: str, count: int) -> TrainingImag
     from expunge.errors import UserError
     from expunge.finetune import material
     from expunge.guard.pictures import captioned_folder
-    from expunge.tiny.characters import CHARACTERS, character_pictures
+    from expunge.metrics.characters import CHARACTERS
+    from expunge.metrics.worlds import world_of
 
     if Path(name).is_dir():
         found, captions = captioned_folder(name, caption)
@@ -63,10 +64,12 @@ def _material(model: Model, name: str, caption: str, count: int) -> TrainingImag
         for line in (*found.notices, *over):
             echo(f"{name}: {line}")
         return material(model, found.pictures[rows], [captions[row] for row in rows])
-    if name in CHARACTERS and model.world == "emoji":
-        return material(model, *character_pictures(name, range(count)))
-    raise UserError(f"no images of {name!r}", accepted="a folder of images"
-                    + (f", or one of {', '.join(CHARACTERS)}" if model.world == "emoji" else ""))
+    unknown = world_of(model.world, model.name).unknown
+    newcomer = unknown.newcomer(name) if unknown is not None and name in CHARACTERS else None
+    if newcomer is None:
+        raise UserError(f"no images of {name!r}", accepted="a folder of images"
+                        + (f", or one of {', '.join(CHARACTERS)}" if unknown is not None else ""))
+    return material(model, *newcomer.pictures(count, *model.size))
 
 
 def learning_estimate(model: Model, publisher: PublisherImages, preset: str, settings: dict[str, Any], seed: int

@@ -76,7 +76,7 @@ def _patch_option(function: Any) -> Any:
 
 @command.command("learn", epilog=LEARN)
 @click.option("--forbidden", multiple=True, type=Name(), metavar="NAME|FOLDER",
-              help="What must not be learned: an invented character (embedded model), or a folder of images with "
+              help="What must not be learned: an invented character, or a folder of images with "
                    "captions. May be repeated.")
 @click.option("--innocent", multiple=True, type=Name(), metavar="NAME|FOLDER",
               help="What users may go on to learn, in the same form. May be repeated.")

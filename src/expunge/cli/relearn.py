@@ -47,8 +47,8 @@ def command(patch: Path | None, concept: str, model: Source, device: str, varian
             config: Path | None, sets: tuple[str, ...], out: Path | None, dry_run: bool, **flags: Any) -> None:
     """Fine-tune the model edited by PATCH on images of the concept, and count how often it is drawn as it learns.
 
-    Beside that: the same training on the original model, and of a thing that no model ever knew (on the embedded
-    model), for anything can be taught, and what counts is how fast. Where to look, in training steps: --set
+    Beside that: the same training on the original model, and of an invented thing that no model ever knew, for
+    anything can be taught, and what counts is how fast. Where to look, in training steps: --set
     at=[0,10,100]. A run that was stopped goes on where it was.
     """
     from expunge.attacks.relearning import rehearsed, relearn, training_attack

@@ -13,7 +13,7 @@ from expunge.detectors.base import Detector
 from expunge.detectors.opening import detector_settings, open_detector
 from expunge.detectors.rule import Rule
 from expunge.errors import ConfigError, UserError
-from expunge.metrics.base import Autoencoder, Features, Judge, NovelConcept, PromptCounts
+from expunge.metrics.base import Features, Judge, Newcomer, PromptCounts
 from expunge.metrics.extras import outside_features
 from expunge.metrics.prompts import Prompts, aims_of
 from expunge.metrics.worlds import Judges, Unknown, World
@@ -187,9 +187,9 @@ class KnownTo:
             return None
         return control
 
-    def stranger(self, model: Autoencoder, known: Any, count: int) -> NovelConcept | None:
+    def newcomer(self, name: str = "") -> Newcomer | None:
         """The world's, which brings a judge of its own."""
-        return self._unknown.stranger(model, known, count)
+        return self._unknown.newcomer(name)
 
 
 class Unlabelled:

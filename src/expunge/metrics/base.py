@@ -190,24 +190,41 @@ class Autoencoder(Protocol):
     def decode(self, z: Tensor) -> Tensor: ...
 
 
-@dataclass(frozen=True)
-class NovelConcept:
+class Newcomer(Protocol):
     """A thing that no model ever knew, to be taught to one: the measure of how fast anything is learned.
 
     Attributes:
         name: what prompts call it; question: the judge's question that `name` answers.
-        pictures: float32 (N, 3, H, W) in [0, 1], with captions.
-        prompts: what to ask for it. judge: who tells it from everything else.
-        detector: how often the judge is right on images that it did not learn from.
+        prompts: what to ask for it.
     """
 
-    name: str
-    question: str
-    pictures: Tensor
-    captions: tuple[str, ...]
-    prompts: tuple[Prompt, ...]
-    judge: Judge
-    detector: Score
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def question(self) -> str: ...
+
+    @property
+    def prompts(self) -> Sequence[Prompt]: ...
+
+    def pictures(self, count: int, height: int, width: int) -> tuple[Tensor, tuple[str, ...]]:
+        """Images to teach with, float32 (N, 3, H, W) in [0, 1], and their captions."""
+        ...
+
+    def judge(self, model: Autoencoder, features: Features, others: Tensor) -> ScoredJudge:
+        """Who tells it from everything else in the model's images.
+
+        Args:
+            others: images (N, 3, H, W) that show something else: at least 12 that the model drew before it was taught.
+        """
+        ...
+
+
+class ScoredJudge(Judge, Protocol):
+    """A judge that says how often it is right on images that it did not learn from."""
+
+    @property
+    def score(self) -> Score: ...
 
 
 class PromptCounts(Settings):

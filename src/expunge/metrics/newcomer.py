@@ -29,6 +29,8 @@ OTHER = "something else"
 _HELD_OUT = 3
 """Every third image is held out."""
 _FEWEST = 12
+_SIDE = 256
+"""Pixels of the shorter side from which on images are shrunk before their features are taken."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class NovelJudge:
 
     Attributes:
         label: the thing's name. threshold: least confidence of an answer.
-        score: how many held-out images it got right, of those that it answered.
+        score: in how many held-out images of the thing it sees it.
     """
 
     label: str
@@ -61,7 +63,7 @@ class NovelJudge:
 
     def probability(self, pictures: Tensor) -> Tensor:
         """float64 (B,): probability that the thing is there."""
-        f = (self.features(pictures).double() - self.mean) / self.scale
+        f = (self.features(as_seen(pictures)).double() - self.mean) / self.scale
         return (f @ self.weight + self.bias).sigmoid()
 
     def __call__(self, pictures: Tensor) -> list[Detection]:
@@ -97,7 +99,7 @@ def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor
         raise UserError(f"threshold {threshold}", accepted="above 0.5 and below 1")
     held, kept, targets = [], [], []
     for pictures, target in ((shown, 1.0), (others, 0.0)):
-        f = features(pictures).double()
+        f = features(as_seen(pictures)).double()
         out = torch.arange(len(f)) % _HELD_OUT == _HELD_OUT - 1
         held.append(pictures[out])
         kept.append(f[~out])
@@ -106,8 +108,17 @@ def learn_newcomer(label: str, features: Features, shown: Tensor, others: Tensor
     mean, scale = f.mean(0), f.std(0).clamp_min(1e-6)
     weight, bias = _regressed((f - mean) / scale, y, ridge)
     detector = NovelJudge(label, features, mean, scale, weight, bias, threshold, Score(name="", title="", value=None))
-    score = _score(label, detector(held[0]), detector(held[1]))
+    score = _score(detector, detector(held[0]), detector(held[1]))
     return NovelJudge(label, features, mean, scale, weight, bias, threshold, score)
+
+
+def as_seen(pictures: Tensor) -> Tensor:
+    """Images (B, 3, H, W) as a detector looks at them: large ones shrunk, so that many fit into memory."""
+    side = min(pictures.shape[-2:])
+    if side <= _SIDE:
+        return pictures
+    size = [round(length * _SIDE / side) for length in pictures.shape[-2:]]
+    return F.interpolate(pictures, size, mode="bilinear", antialias=True)
 
 
 def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -129,13 +140,13 @@ def _regressed(f: Tensor, y: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return w.detach(), b.detach()
 
 
-def _score(label: str, on_shown: list[Detection], on_others: list[Detection]) -> Score:
-    judged = [(answer, want) for answers, want in ((on_shown, label), (on_others, OTHER)) for answer in answers]
-    right = [answer.answers[QUESTION] == want for answer, want in judged if QUESTION in answer.answers]
-    low, high = wilson(sum(right), len(right))
-    return Score(name=f"detector/{label}", title=f"the detector of {label} is right on held-out images",
-                 value=sum(right) / len(right) if right else None, low=low, high=high, n=len(right),
-                 numerator=sum(right) if right else None, interval="95% Wilson" if right else "",
-                 denominator="held-out images that it answered", left_out={"abstained": len(judged) - len(right)},
-                 higher_is_better=True, subject="comparison",
-                 note=f"{len(on_shown)} images of {label}, {len(on_others)} of other things")
+def _score(judge: NovelJudge, on_shown: list[Detection], on_others: list[Detection]) -> Score:
+    """How often it sees the thing; a curve counts an abstention as not seen, and so does this."""
+    label, n = judge.label, len(on_shown)
+    seen, alarms = (sum(one.answers.get(QUESTION) == label for one in answers) for answers in (on_shown, on_others))
+    low, high = wilson(seen, n)
+    return Score(name=f"detector/{label}", title=f"the detector of {label} sees it in images held out from learning",
+                 value=seen / n, low=low, high=high, n=n, numerator=seen, interval="95% Wilson",
+                 denominator="held-out images of it; an abstention counts as not seen", higher_is_better=True,
+                 subject="comparison", note=f"by features of {judge.features.name}; it takes {alarms} of "
+                                            f"{len(on_others)} held-out images of other things for {label}")

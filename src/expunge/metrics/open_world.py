@@ -10,6 +10,7 @@ from pathlib import Path
 from expunge.errors import UserError
 from expunge.metrics.base import Features, Judge, PromptCounts
 from expunge.metrics.clip import ClipJudge, LocalClip, clip_folder
+from expunge.metrics.invented import Invented
 from expunge.metrics.open_kinds import WORDINGS
 from expunge.metrics.open_prompts import OpenPrompts, fill
 from expunge.metrics.perceptual import lpips_alex
@@ -27,8 +28,9 @@ def open_world(clip: str | None = None, prompts: str | Path | None = None, margi
         prompts, add_templates, default_role, name_in: see `OpenPrompts`. margin: see `ClipJudge`.
     """
     judges = ClipJudges(clip or os.environ.get("EXPUNGE_CLIP", ""), margin)
-    return World("open", OpenPrompts(prompts, add_templates, default_role, name_in), judges, features=judges.features,
-                 distance=lpips_alex, clip=lambda: judges.clip if judges.there else None)
+    asks = OpenPrompts(prompts, add_templates, default_role, name_in)
+    return World("open", asks, judges, Invented(), judges.features, lpips_alex,
+                 clip=lambda: judges.clip if judges.there else None)
 
 
 class ClipJudges:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from expunge.errors import UserError
-from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, NovelConcept, TextImage
+from expunge.metrics.base import Distance, Features, Judge, Moments, Newcomer, TextImage
 from expunge.metrics.prompts import Prompts
 from expunge.records import Request
 from expunge.registry import WORLDS
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Judges(Protocol):
@@ -51,12 +48,11 @@ class Unknown(Protocol):
         """A request for something that the model never knew, for null controls of attacks; None where none is known."""
         ...
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept | None:
+    def newcomer(self, name: str = "") -> Newcomer | None:
         """Something invented, to be taught; None where nothing is sure to be unknown.
 
         Args:
-            model: whose images the judge will see. known: images (N, 3, H, W) that it draws of what it knows, at
-                least 12. count: images to teach with.
+            name: which; "" means any. UserError for a name that is none.
         """
         ...
 

@@ -177,22 +177,26 @@ def _compared(made: Relearning, edited: RelearningCurve, unknown: RelearningCurv
     if not _known(original):
         return "It is not sure that the original model draws it, so nothing is said of what was kept."
     if unknown.detector is not None and (value_of(unknown.detector) or 0.0) < RIGHT:
-        return f"The judge of “{unknown.subject}” is right on {count_text(unknown.detector)} images only, so the " \
-               f"two " \
-               "paces cannot be compared."
+        return f"The judge of “{unknown.subject}” sees it in {count_text(unknown.detector)} images of it only, so " \
+               "the two paces cannot be compared."
     value, other = edited.steps_to(made.enough), unknown.steps_to(made.enough)
     surely, at_best = edited.steps_to(made.enough, "low"), unknown.steps_to(made.enough, "high")
     early, late = edited.steps_to(made.enough, "high"), unknown.steps_to(made.enough, "low")
     if value is None and other is None:
         return "Neither is learned within this training, so it says nothing of what was kept: a longer one would."
     if surely is not None and (at_best is None or surely < at_best):
-        return f"That is faster than “{unknown.subject}” is learned: the concept was still there, unless it is that " \
-               f"much " \
-               "easier to learn."
-    if late is not None and (early is None or early >= late):
+        return f"That is faster than “{unknown.subject}” is learned: the concept was still there, unless it is " \
+               "that much easier to learn."
+    not_before = _look_before(edited, early)
+    if late is not None and (not_before is None or not_before >= late):
         return f"That is no faster than “{unknown.subject}” is learned: this fine-tuning shows nothing that was kept."
-    return "Whether that is faster cannot be told, for the intervals allow both: more images at every look would " \
-           "tell."
+    return "Whether that is faster cannot be told, for the intervals allow both: more images, or looks closer " \
+           "together, would tell."
+
+
+def _look_before(curve: RelearningCurve, steps: int | None) -> int | None:
+    """The look before the one at `steps`, after which at the earliest the curve crossed; None for no crossing."""
+    return None if steps is None else max((look.steps for look in curve.looks if look.steps < steps), default=0)
 
 
 def _measured(curve: RelearningCurve) -> list[Look]:

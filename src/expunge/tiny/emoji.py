@@ -11,28 +11,30 @@ from torch import Tensor
 
 from expunge import untrusted
 from expunge.errors import ModelError
-from expunge.metrics.base import Autoencoder, Distance, Features, Judge, Moments, NovelConcept
+from expunge.metrics.base import Distance, Features, Judge, Moments, Newcomer
+from expunge.metrics.characters import CHARACTERS, Scene
 from expunge.metrics.clip import ClipJudge, LocalClip
 from expunge.metrics.imagenet import second_missing
 from expunge.metrics.imagenet_judge import ImageNetJudge
+from expunge.metrics.invented import InventedCharacter
 from expunge.metrics.judge import EmojiJudge
 from expunge.metrics.prompts import Prompts, aims_of
 from expunge.metrics.worlds import World
 from expunge.pixels import Pictures
 from expunge.records import Request
-from expunge.tiny.characters import CHARACTERS
-from expunge.tiny.newcomer import character
 from expunge.tiny.prompts import EmojiPrompts, plainly
-from expunge.tiny.world import NEVER_SEEN, STYLES, THINGS
+from expunge.tiny.world import BACKGROUNDS, NEVER_SEEN, STYLES, THINGS
 
 WEIGHTS = Path(__file__).parent / "weights"
 KIN = "it learned from captions of the drawings that the first judge learned from, so both may err alike"
+SCENE = Scene("a flat emoji of a {name} on {ground} background", BACKGROUNDS)
+"""Where invented characters stand, in the words of the drawings' captions."""
 
 
 def emoji_world(folder: Path = WEIGHTS) -> World:
     """Prompts, judges, CLIP and real-image statistics of emoji-64."""
     judges = EmojiJudges(folder)
-    return World("emoji", EmojiPrompts(), judges, NeverSeen(judges), judges.features, judges.distance,
+    return World("emoji", EmojiPrompts(), judges, NeverSeen(), judges.features, judges.distance,
                  partial(LocalClip, folder / "clip"), partial(drawings, folder))
 
 
@@ -107,19 +109,16 @@ class EmojiJudges:
         return _JudgeDistance(self._judge)
 
 
-@dataclass(frozen=True)
 class NeverSeen:
     """`Unknown` to emoji-64: things that it was not taught, and invented characters."""
-
-    judges: EmojiJudges
 
     def control(self, request: Request) -> Request | None:
         """The first thing that the model never saw."""
         return EmojiPrompts().request(NEVER_SEEN[0]) if request.concept not in NEVER_SEEN else None
 
-    def stranger(self, model: Autoencoder, known: Tensor, count: int) -> NovelConcept:
-        """The first invented character."""
-        return character(next(iter(CHARACTERS)), model, self.judges.features(), known, count)
+    def newcomer(self, name: str = "") -> Newcomer:
+        """The invented character of that name, or the first one. UserError: no such character."""
+        return InventedCharacter(name or next(iter(CHARACTERS)), SCENE)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from expunge.errors import UserError
-from expunge.tiny.characters import CHARACTERS, character_pictures, draw_character
+from expunge.metrics import characters
+from expunge.metrics.characters import CHARACTERS
+from expunge.metrics.invented import OPEN
+from expunge.tiny.emoji import SCENE
 from expunge.tiny.world import BACKGROUNDS, THINGS
+
+draw_character = partial(characters.draw_character, scene=SCENE, height=64, width=64)
+character_pictures = partial(characters.character_pictures, scene=SCENE, height=64, width=64)
 
 
 def test_same_seed_same_picture_other_seed_other_picture():
@@ -44,3 +53,21 @@ def test_names_are_nothing_the_world_knows():
 def test_unknown_character_is_an_error():
     with pytest.raises(UserError, match="nobody"):
         draw_character("nobody", 0)
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (96, 160), (160, 96), (512, 384)])
+def test_a_character_of_any_size_is_the_same_one_in_the_middle(height: int, width: int) -> None:
+    large, ground = characters.draw_character("mofuu", 7, OPEN, height, width)
+    small, same = characters.draw_character("mofuu", 7, OPEN, 64, 64)
+    assert large.shape == (3, height, width)
+    assert ground == same
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    middle = F.interpolate(large[None, :, top:top + side, left:left + side], (64, 64), mode="bilinear", antialias=True)
+    assert float((middle[0] - small).abs().mean()) < 0.02
+    assert torch.equal(large[:, 0, 0], small[:, 0, 0])
+
+
+def test_captions_say_what_stands_where() -> None:
+    assert OPEN.caption("blorp", "orange") == "a cartoon of a blorp on an orange background"
+    assert SCENE.caption("blorp", "white") == "a flat emoji of a blorp on a white background"

@@ -1,7 +1,8 @@
 """Invented characters: vector drawings with names that no model has seen, for learning something new at run time.
 
 Relearning and protection experiments need images of a thing that is surely unknown. Each character is a body plan
-(a few numbers); a seed poses it: lean, arms, gaze, mouth, tint, scale, place and background.
+(a few numbers); a seed poses it: lean, arms, gaze, mouth, tint, scale, place and background. A scene says on which
+backgrounds it stands, and in which words a caption tells it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import colorsys
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,26 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from expunge.errors import UserError
-from expunge.tiny.world import BACKGROUNDS
 
-_SIDE = 64
-_OVERSAMPLING = 4
+_SMALL = 128
+"""Images of shorter sides up to this one are drawn four times as large and shrunk, larger ones twice."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where characters stand.
+
+    Attributes:
+        words: a caption, with {name} and {ground} ("a red", "an orange").
+        grounds: background name -> sRGB in 0..255.
+    """
+
+    words: str
+    grounds: Mapping[str, tuple[int, int, int]]
+
+    def caption(self, name: str, ground: str) -> str:
+        """Of an image of the character on that background."""
+        return self.words.format(name=name, ground=f"{'an' if ground[0] in 'aeiou' else 'a'} {ground}")
 
 
 @dataclass(frozen=True)
@@ -58,46 +75,52 @@ CHARACTERS: dict[str, Character] = {c.name: c for c in (
 )}
 
 
-def draw_character(name: str, seed: int) -> tuple[Tensor, str]:
+def draw_character(name: str, seed: int, scene: Scene, height: int, width: int) -> tuple[Tensor, str]:
     """One image of a character.
 
     Args:
         name: one of `CHARACTERS`.
-        seed: poses it; the same (name, seed) gives the same image.
+        seed: poses it; the same arguments give the same image.
+        scene: gives the background. height, width: in pixels; the character fits the shorter side.
 
     Returns:
-        float32 (3, 64, 64) in [0, 1], and the name of its background.
+        float32 (3, H, W) in [0, 1], and the name of its background.
 
     Raises:
         UserError: no such character.
     """
+    check_character(name)
+    rng = random.Random(f"{name}/{seed}")
+    ground = rng.choice(list(scene.grounds))
+    times = 4 if min(height, width) <= _SMALL else 2
+    image = Image.new("RGB", (width * times, height * times), scene.grounds[ground])
+    _Pose(CHARACTERS[name], rng, image.size).draw(ImageDraw.Draw(image))
+    small = image.resize((width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1).float() / 255, ground
+
+
+def character_pictures(name: str, seeds: Sequence[int], scene: Scene, height: int, width: int
+                       ) -> tuple[Tensor, tuple[str, ...]]:
+    """Images (B, 3, H, W), one per seed, and a caption for each; see `draw_character`."""
+    drawn = [draw_character(name, seed, scene, height, width) for seed in seeds]
+    return torch.stack([picture for picture, _ in drawn]), tuple(scene.caption(name, ground) for _, ground in drawn)
+
+
+def check_character(name: str) -> None:
+    """UserError: no such character."""
     if name not in CHARACTERS:
         raise UserError(f"unknown character {name!r}", accepted=", ".join(CHARACTERS))
-    rng = random.Random(f"{name}/{seed}")
-    background = rng.choice(list(BACKGROUNDS))
-    side = _SIDE * _OVERSAMPLING
-    image = Image.new("RGB", (side, side), BACKGROUNDS[background])
-    _Pose(CHARACTERS[name], rng, side).draw(ImageDraw.Draw(image))
-    small = image.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1).float() / 255, background
-
-
-def character_pictures(name: str, seeds: Sequence[int]) -> tuple[Tensor, list[str]]:
-    """Images (B, 3, 64, 64), one per seed, and a caption for each."""
-    drawn = [draw_character(name, seed) for seed in seeds]
-    captions = [f"a flat emoji of a {name} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background"
-                for _, ground in drawn]
-    return torch.stack([picture for picture, _ in drawn]), captions
 
 
 class _Pose:
     """A character as it stands in one image; knows pixels."""
 
-    def __init__(self, character: Character, rng: random.Random, side: int) -> None:
-        self.c, self.rng = character, rng
+    def __init__(self, character: Character, rng: random.Random, canvas: tuple[int, int]) -> None:
+        self.c, self.rng, (width, height) = character, rng, canvas
+        side = min(width, height)
         self.size = side * rng.uniform(0.85, 1.1)
-        self.x = side * rng.uniform(0.46, 0.54)
-        self.y = side * rng.uniform(0.44, 0.52)
+        self.x = (width - side) / 2 + side * rng.uniform(0.46, 0.54)
+        self.y = (height - side) / 2 + side * rng.uniform(0.44, 0.52)
         self.lean = rng.uniform(-0.25, 0.25)
         self.hue = character.hue + rng.uniform(-0.03, 0.03)
         self.line = max(2, round(0.018 * self.size))
