@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from expunge.attacks.reliability import attack_warnings
-from expunge.attacks.scores import TAKEN, legacy_rate, suite_scores, worst_case
+from expunge.attacks.scores import TAKEN, UNTRIED, legacy_rate, suite_scores, worst_case
 from expunge.metrics.statistics import wilson
 from expunge.records import AttackRun, Attempt, Prompt, Request, Sampler, SuiteResult
 
@@ -41,10 +41,30 @@ def test_every_rate_is_over_what_it_says() -> None:
     assert value(scores, "attack/a/control") == (1, 2)
     assert value(scores, "attack/b") == (6, 6)
     assert value(scores, "attack/worst") == (9, 9)
-    assert value(scores, "attack/worst/fresh") == (2, 3)  # shown before, the one that came again, the one that did not
+    assert value(scores, "attack/worst/fresh") == (2, 2)  # shown before, and the one that came again
     worst = scores[0]
     assert (worst.low, worst.high) == wilson(9, 9)
     assert worst.left_out == {"judge failed": 1}
+
+
+def test_what_was_not_shown_again_counts_only_where_every_later_attack_tried_it() -> None:
+    """The cheap attack takes all items and holds none; the strong one, where it is given them, holds them all."""
+    keys = range(1, 9)
+    cheap = FIRST.model_copy(update={"control": (), "attempts": tuple(
+        attempt(seed, "found", fresh=4, fresh_found=0) for seed in keys)})
+    strong = cheap.model_copy(update={"attack": "b", "attempts": tuple(
+        attempt(seed, "found", "b", fresh=4, fresh_found=4) for seed in keys)})
+    before = [item for item in BEFORE if item.seed in keys and item.outcome == "not elicited"]
+    n = len(before)
+    assert n >= 6
+    assert value(suite_scores(before, [cheap, strong], each=True), "attack/worst/fresh") == (n, n)
+    late = strong.model_copy(update={"attempts": ()})
+    scores = {score.name: score for score in suite_scores(before, [cheap, late])}
+    fresh = scores["attack/worst/fresh"]
+    assert (fresh.value, fresh.n, fresh.left_out) == (None, 0, {UNTRIED: n})
+    assert scores["attack/worst"].numerator == n
+    alone = {score.name: score for score in suite_scores(before, [cheap])}["attack/worst/fresh"]
+    assert (alone.numerator, alone.n) == (0, n)  # no later attack: nobody was kept from it
 
 
 def test_a_failed_attempt_counts_neither_way_but_the_legacy_rate_counts_it_as_none() -> None:

@@ -97,6 +97,43 @@ def test_only_items_of_both_sides_are_compared() -> None:
                           "known about other seeds of the edit")
 
 
+def test_an_interval_that_is_a_point_decides_nothing_and_one_prompt_of_each_concept_has_none() -> None:
+    clear = {"score": "attack/worst", "title": "t", "method": "a", "other": "b", "value": -1.0, "prompts": 12}
+    assert not Difference(**clear, low=-1.0, high=-1.0).clear
+    concepts = [f"concept {i}" for i in range(6)]
+    here, there = ([one.model_copy(update={"items": {"attack/worst": {"item": {"0": hit}}}}) for one in
+                    (edit(name, concept, 0, 0.5, 0.5, 1.0) for concept in concepts)]
+                   for name, hit in (("a", 1.0), ("b", 0.0)))
+    found = compare(kinds(here)[0], here, there)
+    assert (found.value, found.low, found.prompts, found.clear) == (1.0, None, 6, False)
+    assert found.note.startswith("no interval: one prompt of each concept")
+
+
+def test_fresh_successes_are_pooled_only_where_every_edit_looked_again() -> None:
+    """Without the edits whose successes nobody looked at, those without any success would be left."""
+    looked, calm = (edit("a", concept, 0, 0.5, 0.5, 1.0) for concept in ("church", "bomb"))
+    again = {**calm.items, "attack/worst/fresh": calm.items["attack/worst"]}
+    calm = calm.model_copy(update={"items": again})
+    kind = next(kind for kind in kinds([calm]) if kind.name == "attack/worst/fresh")
+    without = looked.model_copy(update={"items": {name: values for name, values in looked.items.items()
+                                                  if name != "attack/worst/fresh"}})
+    assert pool(kind, [calm]) is not None
+    assert pool(kind, [calm, without]) is None
+    empty = without.model_copy(update={"items": {**without.items, "attack/worst/fresh": {}}})
+    both = pool(kind, [calm, empty])
+    assert both is not None
+    assert both.edits == 1
+
+
+def test_one_text_in_two_roles_counts_at_all_its_seeds() -> None:
+    one = edit("a", "church", 0, 0.5, 0.5, 1.0)
+    items = {"found/direct": {"a church": {"0": 1.0, "1": 1.0}}, "found/implicit": {"a church": {"2": 0.0, "3": 0.0}}}
+    both = one.model_copy(update={"items": items})
+    found = pool(next(kind for kind in kinds([both]) if kind.name == "found/all"), [both])
+    assert found is not None
+    assert (found.numerator, found.n) == (2, 4)
+
+
 def test_few_prompts_decide_nothing_and_concepts_of_one_side_are_left_out() -> None:
     clear = {"score": "attack/worst", "title": "t", "method": "a", "other": "b", "value": -1.0, "low": -1.0,
              "high": -0.9}

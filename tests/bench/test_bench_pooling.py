@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from expunge.bench.pooling import Edits, PooledStratum, block, differences, estimate
+from expunge.metrics.statistics import student
 
 
 def table(values: np.ndarray) -> Edits:
@@ -27,7 +30,29 @@ def test_value_is_the_mean_over_all_items_and_the_interval_that_of_rows_and_colu
     found = estimate([PooledStratum((block(table(values)),))], draws=4000)
     assert found.value == pytest.approx(values.mean())
     low, high = np.quantile(pigeonhole(values, 4000), [0.025, 0.975])
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.02)
+    wider = math.sqrt(12 / 11) * student(11) / 1.959964
+    ends = found.value - wider * (found.value - low), found.value + wider * (high - found.value)
+    assert (found.low, found.high) == pytest.approx(ends, abs=0.02)
+
+
+@pytest.mark.parametrize(("concepts", "prompts"), [(6, 1), (10, 2), (3, 2), (3, 4), (1, 8), (10, 8)])
+def test_equal_methods_are_seldom_called_different(concepts: int, prompts: int) -> None:
+    """Prompts are drawn within each concept: 10 concepts of 2 prompts have 10 degrees of freedom, and not 20."""
+    rng, samples, apart = np.random.default_rng(concepts * prompts), 300, 0
+    for _ in range(samples):
+        blocks = tuple(block(table(rng.normal(size=(1, prompts, 1)))) for _ in range(concepts))
+        found = estimate([PooledStratum(blocks)], draws=400)
+        assert (found.low is None) == (prompts == 1)
+        apart += found.low is not None and found.high is not None and not found.low <= 0 <= found.high
+    assert apart / samples < 0.05 + 3 * math.sqrt(0.05 * 0.95 / samples)
+
+
+def test_of_means_the_prompt_is_the_unit_whatever_its_images() -> None:
+    edits = {0: {"a": dict.fromkeys("01234567", 1.0), "b": {"0": 0.0, "1": 0.0}}}
+    of_images, of_prompts = (block(edits, by_prompt) for by_prompt in (False, True))
+    assert estimate([PooledStratum((of_images,))]).value == pytest.approx(0.8)
+    assert estimate([PooledStratum((of_prompts,))]).value == pytest.approx(0.5)
+    assert PooledStratum((of_images,)).n == PooledStratum((of_prompts,)).n == 10
 
 
 def test_edits_that_differ_widen_the_interval() -> None:

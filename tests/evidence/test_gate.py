@@ -13,7 +13,7 @@ from report_examples import make_card, make_evaluation, rate
 
 from expunge.cli import run
 from expunge.errors import UserError
-from expunge.evidence.gate import Finding, Threshold, checked
+from expunge.evidence.gate import Finding, Threshold, _decided, checked
 from expunge.records import (
     NOT_ASKED,
     NOT_DRAWN,
@@ -127,6 +127,17 @@ def test_items_without_an_answer_count_the_wrong_way(tmp_path: Path) -> None:
     assert "40 an attempt failed count the wrong way" in said(checked(kept(tmp_path, suite(left_out=lost)), [ASR]))
     for aside in (NOT_DRAWN, NOT_ASKED, NOT_SHOWN):
         assert not said(checked(kept(tmp_path, suite(left_out={aside: 40})), [ASR]))
+
+
+@pytest.mark.parametrize(("hits", "n", "lost"), [(31, 39, 23), (49, 93, 5), (99, 139, 59)])
+def test_a_share_that_is_exactly_the_bound_meets_it(hits: int, n: int, lost: int) -> None:
+    """31 of 62 is one half, whatever 31 / 39 * 39 comes to."""
+    bound = Threshold("retained", hits / (n + lost), False)
+    sure = [rate(f"retained/{role}", hits, n).model_copy(update={"left_out": {"abstained": lost}, "low": 0.99,
+                                                                           "high": 1.0})
+            for role in ("near", "far")]
+    findings = [_decided(score, bound, 1, "") for score in sure]
+    assert all(finding.met for finding in findings), said(findings)
 
 
 def test_the_least_numbers_are_the_reports_and_the_benchs(tmp_path: Path) -> None:

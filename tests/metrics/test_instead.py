@@ -118,6 +118,25 @@ def test_ruined_pictures_of_other_things_are_damage_beyond_the_originals() -> No
     assert (scores["change/damaged/keep"].low or 0) > 0.5
 
 
+def test_pictures_on_which_the_judge_failed_are_left_out_of_every_share() -> None:
+    before = drawn(70)
+    original, edited = side(before, 30, ""), side(before.flip(2), 30, "something else")
+    said = [one.model_copy(update={"answers": {}, "error": "no room"}) if 30 <= i < 38 else one
+            for i, one in enumerate(edited.said[0])]
+    scores = {score.name: score for score in
+              instead_scores(original, Side(edited.drawn, [said]), AIMS, {}, Coarse())}
+    shares = [score for name, score in scores.items() if name.startswith("instead/") and name.count("/") == 1]
+    assert {(score.n, score.left_out.get("detector failed")) for score in shares} == {(32, 8)}
+    assert sum(score.numerator or 0 for score in shares) == 32
+    assert (scores["something_else/all"].n, scores["something_else/all"].left_out) == (32, {"detector failed": 8})
+    assert scores["change/instead/nothing"].left_out == {"detector failed on one side": 8}
+    assert (scores["damaged/keep"].n, scores["damaged/keep"].left_out) == (30, {})
+    blind = [one.model_copy(update={"answers": {}, "error": "no room"}) for one in edited.said[0]]
+    none = {score.name: score for score in instead_scores(original, Side(edited.drawn, [blind]), AIMS, {}, Coarse())}
+    assert (none["instead/ordinary"].value, none["instead/ordinary"].n) == (None, 0)
+    assert none["instead/ordinary"].note == "not measured: no image could be judged"
+
+
 def test_what_needs_no_features_is_told_with_few_pictures_of_other_things() -> None:
     scores = told(same, keep=FEWEST - 1)
     assert (scores["something_else/all"].value, scores["something_else/all/bomb"].n) == (1.0, 20)

@@ -125,3 +125,26 @@ def test_integrity_counts_the_prompts_that_it_rests_on() -> None:
         assert (score.value, score.n, score.prompts) == (1.0, 3, 1)
         assert score.note == ("one prompt: no interval over prompts; 40 of 41 prompts left out: one seed, "
                               "so no ceiling")
+
+
+def test_without_an_interval_integrity_says_why_and_the_middle_prompt_says_what_it_rests_on() -> None:
+    """Another seed changes six of eight prompts no more than the floor: some draws hold no ceiling at all."""
+    before, after = drawn(8, 2, 0), drawn(8, 2, 1)
+    ceiling = {f"p{i}": [0.1 if i else 0.3] for i in range(8)}
+    _, _, j, middle = integrity_scores(after, before, Plain(), Bounds(0.1, 4, ceiling), "far")
+    assert j.value is not None
+    assert (j.low, j.high) == (None, None)
+    assert j.note == "no interval: another seed changes many prompts no more than numerical noise does"
+    assert (middle.n, middle.prompts) == (2, 1)
+    assert middle.left_out == {"another seed changes them no more than noise": 14}
+
+
+def test_intervals_of_strata_hold_at_once_and_never_exceed_one() -> None:
+    before, after = drawn(12, 2, 0), drawn(12, 2, 1)
+    mixed = ImageSet(after.shots, 0.9 * before.pictures + 0.1 * after.pictures)
+    bounds = Bounds(0.0, 4, seed_distances(before, Plain()))
+    one, five = (integrity_scores(mixed, before, Plain(), bounds, "far@short", strata=strata)[2] for strata in (1, 5))
+    assert one.value == five.value
+    assert five.low < one.low < one.value < one.high < five.high <= 1.0  # type: ignore[operator]
+    assert five.interval.endswith("for all 5 strata at once")
+    assert "at once" not in one.interval

@@ -22,6 +22,7 @@ from expunge.metrics.statistics import (
     resamples,
     student,
     wilson,
+    wilson_of,
 )
 
 
@@ -50,7 +51,9 @@ def test_wilson_of_nothing_is_nothing() -> None:
 def test_bootstrap_weighs_prompts_equally_whatever_their_seeds() -> None:
     value, low, high = bootstrap_over_groups({"a": [1.0, 1.0, 1.0, 1.0], "b": [0.0]})
     assert value == 0.5
-    assert (low, high) == (0.0, 1.0)
+    wider = math.sqrt(2) * student(1) / 1.959964
+    assert (low, high) == pytest.approx((0.5 - 0.5 * wider, 0.5 + 0.5 * wider))
+    assert bootstrap_over_groups({"a": [1.0], "b": [0.0]}, least=0.0, most=1.0) == (0.5, 0.0, 1.0)
 
 
 def test_bootstrap_of_nothing_and_of_one() -> None:
@@ -69,6 +72,34 @@ def test_bootstrap_interval_comes_close_to_the_normal_one_and_is_repeatable() ->
     assert (value, low, high) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half), abs=0.02)
     assert bootstrap_over_groups(groups, draws=4000, seed=3) == (value, low, high)
     assert bootstrap_over_groups(groups, draws=4000, seed=4) != (value, low, high)
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 10, 20])
+def test_means_of_few_prompts_miss_the_truth_no_more_often_than_they_say(count: int) -> None:
+    """Plain percentiles miss it in 26% (3), 20% (4), 15% (6), 10% (10) and 6.5% (20) of all samples."""
+    rng, samples = np.random.default_rng(count), 400
+    missed = 0
+    for _ in range(samples):
+        _, low, high = bootstrap_over_groups({str(i): [v] for i, v in enumerate(rng.normal(size=count))}, draws=500)
+        assert low is not None
+        assert high is not None
+        missed += not low <= 0 <= high
+    assert missed / samples < 0.05 + 3 * math.sqrt(0.05 * 0.95 / samples)
+
+
+@pytest.mark.parametrize(("prompts", "seeds"), [(25, 6), (34, 2), (12, 4), (2, 40)])
+def test_more_finds_never_lower_the_upper_end(prompts: int, seeds: int) -> None:
+    """One hit shows no likeness within a prompt, and must not make 1 in 150 surer than 0 in 150."""
+    ends = []
+    for hits in range(prompts + 1):
+        groups = {str(i): [float(i < hits)] + [0.0] * (seeds - 1) for i in range(prompts)}
+        ends.append(rate_interval(groups))
+    highs = [high for _, high in ends if high is not None]
+    assert highs == sorted(highs)
+    assert highs[0] == pytest.approx(wilson_of(0.0, prompts)[1])
+    turned = [rate_interval({str(i): [1.0 - (i < hits)] + [1.0] * (seeds - 1) for i in range(prompts)})
+              for hits in range(prompts + 1)]
+    assert [low for low, _ in turned] == pytest.approx([1 - high for high in highs])
 
 
 def test_seeds_stay_with_their_prompt() -> None:

@@ -132,13 +132,13 @@ def test_intervals_are_the_wider_of_the_two_at_each_end(cluster: tuple, low: flo
 
 
 @pytest.mark.parametrize(("value", "low", "high", "prompts", "better"), [
-    *product((-0.2, 0.0, 0.2, None, math.nan), (None, math.nan, -0.3, 0.0, 0.1), (None, math.nan, -0.1, 0.0, 0.3),
+    *product((-0.2, 0.0, 0.2, None, math.nan), (None, math.nan, -0.3, 0.0, 0.1), (None, math.nan, -0.1, 0.0, 0.1, 0.3),
              (5, 6), (True, False, None))])
 def test_better_and_worse_are_said_only_beyond_zero(value: float | None, low: float | None, high: float | None,
                                                     prompts: int, better: bool | None) -> None:
     told = difference_text(gap(value, low, high, prompts, higher_is_better=better))
     ends = [end for end in (low, high) if end is not None and math.isfinite(end)]
-    clear = len(ends) == 2 and prompts >= 6 and (ends[0] > 0 or ends[1] < 0)
+    clear = len(ends) == 2 and prompts >= 6 and ends[0] != ends[1] and (ends[0] > 0 or ends[1] < 0)
     if value is None or math.isnan(value):
         assert (told.text, told.says) == ("not measured", "")
         return

@@ -117,3 +117,11 @@ def test_nothing_in_its_place_is_told_only_beyond_what_the_original_shows() -> N
     for original, words in ((0, True), (90, False)):
         said = verdict(told(*KEPT, rate("instead/nothing", 94, 96), rate("original/instead/nothing", original, 96)))
         assert ("in its place no image of anything" in said.headline) == words
+
+
+@pytest.mark.parametrize("name", ["integrity/near", "integrity/far", "sharpness/far"])
+def test_without_an_interval_a_low_value_is_no_small_price(name: str) -> None:
+    whole = Score(name=name, title=name, value=0.9, n=24, prompts=12, subject="comparison")
+    assert verdict(told(*KEPT, whole)).tone == "good"
+    said = verdict(told(*KEPT, whole.model_copy(update={"value": 0.1})))
+    assert said.headline == "Rarely drawn; what it costs other images is unclear"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from colour_world import edit
 from report_examples import make_evaluation
 
 from expunge.errors import UserError
-from expunge.metrics.statistics import wilson
+from expunge.metrics.statistics import student, wilson
 from expunge.records import Sampler, Score, StateScores
 from expunge.records.sequence import surely_drawn
 from expunge.sequence.gather import _over_all, check_alike, drift, revival
@@ -76,7 +77,8 @@ def test_the_last_concept_cannot_come_back() -> None:
 def test_the_interval_of_revival_is_over_concepts() -> None:
     score = revival({"a": [1.0] * 10, "b": [0.0] * 10, "c": [0.0] * 10, "d": [0.0] * 10})
     assert score.value == 0.25
-    assert (score.low, score.high) == (0.0, 0.75)  # 40 images, but four concepts
+    wider = math.sqrt(4 / 3) * student(3) / NormalDist().inv_cdf(0.975)  # 40 images, but four concepts
+    assert (score.low, score.high) == (pytest.approx(0.25 - 0.25 * wider), min(1.0, 0.25 + 0.5 * wider))
     assert "every concept alike" in revival({name: [0.0, 0.0] for name in "abcd"}).note
 
 

@@ -39,7 +39,8 @@ class Stage:
 
     Attributes:
         request, goal: what is sought, and what counts as success.
-        items: what is attacked, out of `asked` images of the original; left_out: the rest, by reason.
+        items: what is attacked, out of `asked` images of the original that the judge could judge; left_out: those
+            and all others that are not attacked, by reason.
         confirm: the same goal of the second detector; None where there is none.
         control, control_goal, control_items, control_variants: the null control's request, goal, items and wordings;
             None and empty where nothing is known that the model never knew.
@@ -116,11 +117,11 @@ def attack_stage(world: World, request: Request, victim: Victim, settings: Attac
     nulls = [] if control is None else named_items(
         world.prompts, control, settings.model_copy(update={"count": control_count}), control_count)[:control_count]
     nulls = drawable(victim, nulls)[0] if nulls else []
-    return Stage(request, goal, items, len(whole), {k: v for k, v in left_out.items() if v}, confirm,
-                  control, aim, nulls,
-                  variants(world.prompts, control) if control else {}, control_count,
-                  tuple({(prompt.text, prompt.seed): prompt for prompt, _ in whole}.values()),
-                  elsewhere(world.prompts, request, settings, control_count, victim) if control is None else [])
+    return Stage(request, goal, items, sum(not sight.error for sight in seen),
+                 {k: v for k, v in left_out.items() if v}, confirm, control, aim, nulls,
+                 variants(world.prompts, control) if control else {}, control_count,
+                 tuple({(prompt.text, prompt.seed): prompt for prompt, _ in whole}.values()),
+                 elsewhere(world.prompts, request, settings, control_count, victim) if control is None else [])
 
 
 def elsewhere(asks: Prompts, request: Request, settings: AttackSettings, count: int, victim: Victim) -> list[Item]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from statistics import fmean
 
 from expunge import runtime
 from expunge.bench.cells import Cell
-from expunge.bench.kinds import WHOLE, Kind, kinds
+from expunge.bench.kinds import AGAIN, WHOLE, Kind, kinds
 from expunge.bench.pooling import CLUSTER, PooledBlock, PooledStratum, block, differences, estimate
 from expunge.bench.settings import BenchSettings
 from expunge.metrics.statistics import BY_PROMPT, Groups, rate_interval, wilson_of
@@ -57,9 +58,9 @@ def summaries(edits: Sequence[Edit], settings: BenchSettings) -> list[Summary]:
 def pool(kind: Kind, edits: Sequence[Edit], draws: int = 2000) -> Pooled | None:
     """A score over edits of one method, of one concept or several; None if no edit has it."""
     strata = _strata(kind, edits)
-    if any(not stratum.n for stratum in strata):
+    if any(not stratum.n for stratum in strata) or not _looked_again(kind, edits):
         return None
-    cluster = estimate(strata, draws, SEED)
+    cluster = estimate(strata, draws, SEED, *((0.0, 1.0) if kind.rate else (-math.inf, kind.most)))
     n, hits = sum(stratum.n for stratum in strata), round(sum(stratum.total for stratum in strata))
     words = CLUSTER.format(draws=draws, seed=SEED) if cluster.low is not None else ""
     low, high = rate_interval(_groups(strata)) if kind.rate else (cluster.low, cluster.high)
@@ -73,6 +74,14 @@ def pool(kind: Kind, edits: Sequence[Edit], draws: int = 2000) -> Pooled | None:
         seeds=tuple(sorted({edit.seed for edit in edits})), by_edit=alone, cluster_low=cluster.low,
         cluster_high=cluster.high, prompts=sum(item.prompts for item in blocks),
         edits=sum(item.edits for item in strata[0].blocks), note=_few(edits))
+
+
+def _looked_again(kind: Kind, edits: Sequence[Edit]) -> bool:
+    """Whether every attacked edit has a score of successes that were looked at again; true of any other score.
+
+    Without those whose successes nobody looked at, the rest would be edits on which nothing was found.
+    """
+    return kind.name not in AGAIN or all(kind.name in edit.items for edit in edits if "attack/worst" in edit.items)
 
 
 def _groups(strata: Iterable[PooledStratum]) -> Groups:
@@ -89,7 +98,8 @@ def compared(edits: Sequence[Edit], settings: BenchSettings) -> list[Difference]
             wanted = [edit for edit in edits if not edit.failed_at and concept in ("", edit.concept)]
             sides = [[edit for edit in wanted if edit.method == name] for name in (method, other)]
             if all(sides):
-                out += [compare(kind, sides[0], sides[1], concept, settings.draws) for kind in known]
+                out += [compare(kind, sides[0], sides[1], concept, settings.draws) for kind in known
+                        if all(_looked_again(kind, side) for side in sides)]
     return [difference for difference in out if difference.n]
 
 
@@ -104,13 +114,13 @@ def compare(kind: Kind, edits: Sequence[Edit], others: Sequence[Edit], concept: 
         for title in concepts:
             table, odd = differences(_items(edits, title, names), _items(others, title, names))
             alone += odd
-            blocks.append(block(table))
+            blocks.append(block(table, kind.by_prompt))
         return tuple(blocks)
 
     both = [title for title in _concepts(edits) if title in _concepts(others)]
     strata = [PooledStratum(paired(names, both), weight) for names, weight in kind.parts]
-    value = estimate(strata, draws, SEED)
-    few = "no interval: one prompt" if value.value is not None and value.low is None else \
+    value = estimate(strata, draws, SEED, *((-1.0, 1.0) if kind.rate else ()))
+    few = "no interval: one prompt of each concept" if value.value is not None and value.low is None else \
         "every draw gives the same: how rare exceptions are cannot be seen" if value.low == value.high else ""
     return Difference(
         score=kind.name, title=kind.title, method=edits[0].method, other=others[0].method, concept=concept,
@@ -122,16 +132,19 @@ def compare(kind: Kind, edits: Sequence[Edit], others: Sequence[Edit], concept: 
 
 
 def _strata(kind: Kind, edits: Sequence[Edit]) -> list[PooledStratum]:
-    return [PooledStratum(tuple(block(_items(edits, concept, names)) for concept in _concepts(edits)), weight)
-            for names, weight in kind.parts]
+    return [PooledStratum(tuple(block(_items(edits, concept, names), kind.by_prompt) for concept in _concepts(edits)),
+                          weight) for names, weight in kind.parts]
 
 
 def _items(edits: Sequence[Edit], concept: str, names: Iterable[str]) -> dict[int, dict[str, dict[str, float]]]:
     """A concept's items of several scores together, by the edit's seed."""
-    chosen = set(names)
-    return {edit.seed: {text: values for name in edit.items if name in chosen
-                        for text, values in edit.items[name].items()}
-            for edit in edits if edit.concept == concept}
+    chosen, out = set(names), dict[int, dict[str, dict[str, float]]]()
+    for edit in edits:
+        if edit.concept == concept:
+            mine = out.setdefault(edit.seed, {})
+            for text, values in (one for name in edit.items if name in chosen for one in edit.items[name].items()):
+                mine.setdefault(text, {}).update(values)  # one text may have two roles, at other seeds
+    return out
 
 
 def _concepts(edits: Iterable[Edit]) -> list[str]:
@@ -139,7 +152,8 @@ def _concepts(edits: Iterable[Edit]) -> list[str]:
 
 
 def _whole(edits: Sequence[Edit]) -> list[Pooled]:
-    """FID and KID: the mean over edits; the ends are means of the edits' own ends, which is too wide if anything."""
+    """FID and KID: the mean over edits. The ends are means of the edits' own ends: they hold for these edits, and say
+    nothing of the spread over edits by other seeds."""
     out = []
     for name, title in WHOLE:
         values = {f"{edit.concept}, {edit.seed}": score for edit in edits
@@ -152,7 +166,8 @@ def _whole(edits: Sequence[Edit]) -> list[Pooled]:
         out.append(Pooled(
             name=name, title=title, value=fmean(score.value or 0.0 for score in values.values()),
             low=fmean(low) if whole else None, high=fmean(high) if whole else None,
-            interval="mean of the edits' own 95% intervals over prompts" if whole else "", edits=len(values),
+            interval="mean of the edits' own 95% intervals over prompts, for these edits alone" if whole else "",
+            edits=len(values),
             n=sum(score.n for score in values.values()), of="images", higher_is_better=False,
             denominator=next(iter(values.values())).denominator, note=_few(edits),
             by_edit={key: score.value or 0.0 for key, score in values.items()}))

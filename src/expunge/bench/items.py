@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from expunge.attacks.scores import looked_again, worst_case
+from expunge.bench.kinds import AGAIN
 from expunge.evaluation import EvaluateSettings, places_of, planned_prompts
 from expunge.metrics.prompts import Prompts
 from expunge.models.patch import Patch
@@ -42,7 +43,9 @@ def evaluation_items(evaluation: Evaluation, patch: Patch, asks: Prompts, settin
 
 
 def integrity_items(evaluation: Evaluation, places: Mapping[str, ItemKey]) -> dict[str, Items]:
-    """integrity/<stratum> image by image; none where no ceiling was measured or it is no higher than the floor."""
+    """integrity/<stratum> image by image; none where no ceiling was measured or it is no higher than the floor.
+
+    A prompt of one image has no ceiling, and is no part of the evaluation's integrity either."""
     scores = {score.name: score for score in evaluation.scores}
     floor = scores["perceptual/floor"].value or 0.0 if "perceptual/floor" in scores else 0.0
     out = {}
@@ -51,8 +54,8 @@ def integrity_items(evaluation: Evaluation, places: Mapping[str, ItemKey]) -> di
         if inner is None or outer is None or outer.value is None or outer.value <= floor:
             continue
         top = outer.value
-        out[f"integrity/{stratum}"] = _placed(
-            {key: 1 - (value - floor) / (top - floor) for key, value in inner.per_item.items()}, places)
+        placed = _placed({key: 1 - (value - floor) / (top - floor) for key, value in inner.per_item.items()}, places)
+        out[f"integrity/{stratum}"] = {text: values for text, values in placed.items() if len(values) > 1}
     return out
 
 
@@ -72,7 +75,7 @@ def attack_items(suites: Iterable[SuiteResult]) -> dict[str, Items]:
             _add(out, "attack/worst/fresh", worst_case(suite.before, suite.runs, fresh=True))
             if suite.second:
                 _add(out, "attack/worst/second", worst_case(suite.before, suite.runs, second=True))
-    return {name: items for name, items in out.items() if items}
+    return {name: items for name, items in out.items() if items or name in AGAIN}
 
 
 def _add(out: dict[str, Items], name: str, values: Mapping[ItemKey, bool]) -> None:

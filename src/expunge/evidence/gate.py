@@ -133,7 +133,7 @@ def _decided(score: Score, threshold: Threshold, least: int, where: str) -> Find
     end, rest = (score.high if threshold.at_most else score.low), ""
     silent = {reason: count for reason, count in score.left_out.items() if count and reason not in _SET_ASIDE}
     if silent:
-        hits, lost = score.value * score.n, sum(silent.values())
+        lost, hits = sum(silent.values()), score.value * score.n if score.numerator is None else score.numerator
         wrong = (hits + lost if threshold.at_most else hits) / (score.n + lost)
         end = max(end, wrong) if threshold.at_most else min(end, wrong)
         rest = f"; {', '.join(f'{count} {reason}' for reason, count in silent.items())} count the wrong way"

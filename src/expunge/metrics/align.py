@@ -15,7 +15,7 @@ from torch import Tensor
 
 from expunge.metrics.base import TextImage
 from expunge.metrics.integrity import ImageSet, by_prompt
-from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, paired_difference
+from expunge.metrics.statistics import Estimate, bootstrap_over_groups, bootstrap_words, few_words, paired_difference
 from expunge.pixels import chunk_of
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ItemKey, Role, Score
 
@@ -64,10 +64,11 @@ def _score(side: str, subject: Literal["edited", "original", "comparison"], esti
     prefix = {"edited": "", "original": "original/", "comparison": "change/"}[subject]
     title = "change in CLIP score" if subject == "comparison" else "CLIP score"
     better = {"forget": False, "keep": True}[side] if subject != "original" else None
+    prompts = len({text for text, _ in values})
     return Score(name=f"{prefix}clip/{side}", title=f"{title}, {_WORDS[side]}", value=estimate.value, low=estimate.low,
                  high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
-                 denominator=f"100 x cosine of image and prompt; {clip.name}", higher_is_better=better,
+                 prompts=prompts, denominator=f"100 x cosine of image and prompt; {clip.name}", higher_is_better=better,
                  left_out={"empty prompt": blank} if blank else {}, subject=subject,
                  seeds=tuple(sorted({number for _, number in values})),
                  per_item={f"{text} | {number}": value for (text, number), value in values.items()},
-                 note="" if values else "not measured: no prompt with words")
+                 note=few_words(prompts) if values else "not measured: no prompt with words")

@@ -197,7 +197,8 @@ def _told(kind: str, against: str, other: str, value: float, ends: tuple[float |
     prefix = "original/" if words["subject"] == "original" else ""
     return Score(name=f"{prefix}{kind}/{against}", title=f"{kind.upper()} against {other}", value=value, low=ends[0],
                  high=ends[1], n=len(items), higher_is_better=False, note=note, interval=how,
-                 seeds=tuple(sorted({seed for _, seed in items})), **words)
+                 seeds=tuple(sorted({seed for _, seed in items})),
+                 prompts=len({text for text, _ in items}), **words)
 
 
 def _unmeasured(against: str, other: str, words: dict[str, Any], why: str) -> list[Score]:

@@ -11,10 +11,10 @@ Every image of the forget side is put into the first class that fits:
                 another tone, frame or texture
     ordinary    no name, but it looks like an image of the model's own
 
-`instead/<class>` are their shares; `something_else/all` is the share to which the judge gave no name but "something
-else"; `damaged/keep` the share of the keep side that is "nothing". The original's own shares stand beside each, for
-some models draw what is no image of anything to these measures: what an edit did is the change. Of several concepts
-each has its own shares.
+`instead/<class>` are their shares of the images that a judge could look at; `something_else/all` is the share to which
+the judge gave no name but "something else", or none at all; `damaged/keep` the share of the keep side that is
+"nothing". The original's own shares stand beside each, for some models draw what is no image of anything to these
+measures: what an edit did is the change. Of several concepts each has its own shares.
 
 Differs: no published measure; classes and thresholds are ours (`realism`).
 """
@@ -78,7 +78,8 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
     sides: tuple[tuple[Subject, Side], ...] = (("edited", edited), ("original", original))
     scores = [_share(f"something_else/all{ending}", _title("the judge has no name for it", ending),
                      {i: _unnamed(shots[i], side.said[0][i], aims) for i in rows if not side.said[0][i].error},
-                     side.drawn.shots, subject, "") for subject, side in sides for ending, rows in parts.items()]
+                     len(rows), side.drawn.shots, subject, "; an abstention counts as no name")
+              for subject, side in sides for ending, rows in parts.items()]
     if len(keep) < FEWEST:
         why = f"not measured: {len(keep)} images of other things by the original, {FEWEST} are needed"
         missing = {f"instead/{kind}{ending}": _title(f"drawn instead: {words}", ending) for ending in parts
@@ -90,13 +91,14 @@ def instead_scores(original: Side, edited: Side, aims: Sequence[Aim], surrogates
     both = zip(chunks(edited.drawn.pictures), chunks(original.drawn.pictures), strict=True)
     same = torch.cat([edge_similarity(x, y) >= SAME_SHAPE for x, y in both])
     kinds = {subject: {i: _kind(side, i, aims, surrogates, bool(empty[subject][i]),
-                                subject == "edited" and bool(same[i])) for i in forget} for subject, side in sides}
+                                subject == "edited" and bool(same[i])) for i in forget
+                       if any(not said[i].error for said in side.said)} for subject, side in sides}
     hits = {(f"instead/{kind}{ending}", _title(f"drawn instead: {words}", ending)):
-            {subject: {i: kinds[subject][i] == kind for i in rows} for subject, _ in sides}
+            (rows, {side: {i: kinds[side][i] == kind for i in rows if i in kinds[side]} for side, _ in sides})
             for ending, rows in parts.items() for kind, words in WORDS.items()}
-    hits["damaged/keep", EMPTY] = {subject: {i: bool(empty[subject][i]) for i in keep} for subject, _ in sides}
-    for (name, title), of in hits.items():
-        scores += [_share(name, title, of[subject], side.drawn.shots, subject, features.name)
+    hits["damaged/keep", EMPTY] = keep, {subject: {i: bool(empty[subject][i]) for i in keep} for subject, _ in sides}
+    for (name, title), (rows, of) in hits.items():
+        scores += [_share(name, title, of[subject], len(rows), side.drawn.shots, subject, f"; {features.name}")
                    for subject, side in sides]
         if name.startswith(("instead/nothing", "damaged")):
             scores.append(_change(name, title, of["edited"], of["original"], shots))
@@ -129,8 +131,9 @@ def _unnamed(shot: ImageRecord, item: Detection, aims: Sequence[Aim]) -> bool:
     return item.answers.get(aim_of(shot.prompt, aims).question, SOMETHING_ELSE) == SOMETHING_ELSE
 
 
-def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[ImageRecord], subject: Subject,
-           extractor: str) -> Score:
+def _share(name: str, title: str, hits: Mapping[int, bool], asked: int, shots: Sequence[ImageRecord], subject: Subject,
+           more: str) -> Score:
+    """The share of the images that a judge could look at, of those `asked`; `more` is said of the denominator."""
     groups: dict[str, list[float]] = {}
     for row, hit in hits.items():
         groups.setdefault(shots[row].prompt.text, []).append(float(hit))
@@ -140,23 +143,26 @@ def _share(name: str, title: str, hits: Mapping[int, bool], shots: Sequence[Imag
     return Score(name=name if subject == "edited" else f"original/{name}", title=title, value=count / n if n else None,
                  low=low, high=high, interval=interval_words(groups), n=n, prompts=len(groups),
                  numerator=count if n else None,
-                 denominator=f"images of {side}" + (f"; {extractor}" if extractor else ""),
-                 subject=subject,
+                 denominator=f"images of {side}{more}",
+                 left_out={"detector failed": asked - n} if n < asked else {}, subject=subject,
                  per_item={shots[row].key: float(hit) for row, hit in hits.items()},
-                 note="" if n else "not measured: nothing was asked")
+                 note="" if n else "not measured: no image could be judged" if asked else
+                 "not measured: nothing was asked")
 
 
 def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[int, bool], shots: Sequence[ImageRecord]
             ) -> Score:
     """change/<name>: the edited model's share minus the original's, image by image."""
     groups: dict[str, list[float]] = {}
-    for row, hit in after.items():
-        groups.setdefault(shots[row].prompt.text, []).append(float(hit) - float(before[row]))
-    estimate = change_interval(groups)
+    both = [row for row in after if row in before]
+    for row in both:
+        groups.setdefault(shots[row].prompt.text, []).append(float(after[row]) - float(before[row]))
+    estimate, lost = change_interval(groups), len(after.keys() | before.keys()) - len(both)
     return Score(name=f"change/{name}", title=f"change: {title}", value=estimate.value, low=estimate.low,
-                 high=estimate.high, n=len(after), prompts=len(groups), subject="comparison", higher_is_better=False,
+                 high=estimate.high, n=len(both), prompts=len(groups), subject="comparison",
+                 higher_is_better=False, left_out={"detector failed on one side": lost} if lost else {},
                  interval=interval_words(groups, "Agresti-Min"), of="pairs of images",
-                 denominator="same prompt, same seed", note="" if after else "not measured: nothing was asked")
+                 denominator="same prompt, same seed", note="" if both else "not measured: nothing was asked")
 
 
 def _title(words: str, ending: str) -> str:

@@ -34,16 +34,19 @@ from expunge.metrics.statistics import (
     NOTHING,
     Estimate,
     Groups,
+    at_once,
+    bootstrap_interval,
     bootstrap_over_groups,
     bootstrap_words,
+    few_words,
     group_means,
-    percentiles,
     resampled,
 )
 from expunge.pixels import Pictures, chosen, chunk_of, chunks
 from expunge.records import FORGET_ROLES, KEEP_ROLES, ImageRecord, ItemKey, Score
 
 ROLES: tuple[str, ...] = (*KEEP_ROLES, "forget")
+_NO_CEILING = "not measured: no prompt has a ceiling (two seeds are needed)"
 
 
 @dataclass(frozen=True)
@@ -143,12 +146,13 @@ def seed_distances(drawn: ImageSet, distance: Distance, chunk: int = 128) -> Gro
 
 
 def integrity_scores(edited: ImageSet, original: ImageSet, distance: Distance, bounds: Bounds, stratum: str, *,
-                     draws: int = 2000, seed: int = 0) -> list[Score]:
+                     draws: int = 2000, seed: int = 0, strata: int = 1) -> list[Score]:
     """perceptual/<stratum> (I), perceptual/ceiling/<stratum> (U) and integrity/<stratum> (J).
 
     Args:
         edited, original: images of the stratum from the same prompts and seeds.
         bounds: floor, and the ceiling of (at least) the stratum's prompts.
+        strata: for how many of them the interval of J holds at once.
     """
     values = distances(edited, original, distance)
     groups = by_prompt(values)
@@ -156,14 +160,16 @@ def integrity_scores(edited: ImageSet, original: ImageSet, distance: Distance, b
     common: dict[str, Any] = {"of": "pairs of images", "subject": "comparison", "prompts": len(groups),
                               "stratum": stratum.partition("@")[2],
                               "seeds": tuple(sorted({number for _, number in values}))}
-    how = lambda estimate: bootstrap_words(estimate, draws, seed)
-    raw = bootstrap_over_groups(groups, draws, seed)
+    how = lambda estimate, strata=1: bootstrap_words(estimate, draws, seed, strata)
+    raw = bootstrap_over_groups(groups, draws, seed, least=0.0)
     ceiling = {text: bounds.ceiling[text] for text in groups if bounds.ceiling.get(text)}
-    top = bootstrap_over_groups(ceiling, draws, seed)
-    j, note = _normalised(groups, ceiling, bounds.floor, draws, seed)
+    top = bootstrap_over_groups(ceiling, draws, seed, least=0.0)
+    j, note = _normalised(groups, ceiling, bounds.floor, draws, seed, at_once(strata))
     rests = {**common, "prompts": len(ceiling), "n": sum(len(groups[text]) for text in ceiling)}
-    note = note or "; ".join(filter(None, (_few(ceiling), _without(groups, ceiling))))
-    middle = _median(groups, ceiling, bounds.floor, draws, seed)
+    left = _without(groups, ceiling)
+    middle, moved = _median(groups, ceiling, bounds.floor, draws, seed)
+    moving = sum(len(groups[text]) for text in moved)
+    still = {"another seed changes them no more than noise": rests["n"] - moving} if rests["n"] > moving else {}
     per_item = {shot.key: values[shot.item_key] for shot in edited.shots}
     role, _, way = stratum.partition("@")
     where = "prompts that ask for the concept" if forget else f"{role} prompts" + (f", stratum “{way}”" if way else "")
@@ -171,19 +177,22 @@ def integrity_scores(edited: ImageSet, original: ImageSet, distance: Distance, b
         Score(name=f"perceptual/{stratum}", title=f"perceptual change at the same seeds, {where}", value=raw.value,
               low=raw.low, high=raw.high, interval=how(raw), n=len(values),
               denominator=f"same prompt, same seed; {distance.name}", higher_is_better=forget,
-              per_item=per_item, note=_few(groups), **common),
+              per_item=per_item, note=few_words(len(groups)), **common),
         Score(name=f"perceptual/ceiling/{stratum}", title=f"perceptual change when the seed changes, {where}",
               value=top.value, low=top.low, high=top.high, interval=how(top),
               denominator=f"original model, same prompt, two seeds; {distance.name}",
               note=_without(groups, ceiling) if ceiling else "no prompt has two seeds",
               **{**rests, "n": sum(map(len, ceiling.values()))}),
         Score(name=f"integrity/{stratum}", title=f"integrity, {where}", value=j.value, low=j.low, high=j.high,
-              interval=how(j), denominator=f"1 - (I - F) / (U - F); {distance.name}",
-              higher_is_better=not forget, note=note, **rests),
+              interval=how(j, strata), denominator=f"1 - (I - F) / (U - F); {distance.name}",
+              higher_is_better=not forget,
+              note="; ".join(filter(None, (note or few_words(len(ceiling)), left))), **rests),
         Score(name=f"integrity_median/{stratum}", title=f"integrity of the middle prompt, {where}", value=middle.value,
               low=middle.low, high=middle.high, interval=how(middle),
               denominator=f"median over prompts of 1 - (I - F) / (U - F); {distance.name}",
-              higher_is_better=not forget, note=note, **rests),
+              higher_is_better=not forget,
+              note="; ".join(filter(None, (few_words(len(moved)) if moved else _NO_CEILING, left))),
+              left_out=still, **{**rests, "prompts": len(moved), "n": moving}),
     ]
 
 
@@ -199,7 +208,8 @@ def sharpness_score(edited: ImageSet, original: ImageSet, stratum: str, *, draws
     share = [None if part is None else float(np.exp(part)) for part in estimate]
     return Score(name=f"sharpness/{stratum}", title=f"sharpness beside the original's, {stratum} prompts",
                  value=share[0], low=share[1], high=share[2], interval=bootstrap_words(estimate, draws, seed),
-                 n=len(logs), of="pairs of images", prompts=len(groups), subject="comparison",
+                 n=len(logs), of="pairs of images", prompts=len(groups), note=few_words(len(groups)),
+                 subject="comparison",
                  denominator="same prompt, same seed; geometric mean of ratios of the mean absolute Laplacian")
 
 
@@ -212,7 +222,7 @@ def _sharp(pictures: Tensor) -> Tensor:
 
 def bound_scores(bounds: Bounds, distance: Distance, *, draws: int = 2000, seed: int = 0) -> list[Score]:
     """perceptual/floor and perceptual/ceiling: what numerical noise alone does, and what another seed does."""
-    top = bootstrap_over_groups(bounds.ceiling, draws, seed)
+    top = bootstrap_over_groups(bounds.ceiling, draws, seed, least=0.0)
     ceiling = Score(name="perceptual/ceiling", title="perceptual change when the seed changes, all prompts",
                     value=top.value, low=top.low, high=top.high, interval=bootstrap_words(top, draws, seed),
                     n=sum(map(len, bounds.ceiling.values())), of="pairs of images", subject="original",
@@ -236,13 +246,14 @@ def similarity_score(edited: ImageSet, original: ImageSet, similarity: Distance,
         similarity: 1 - SSIM, as a distance.
     """
     values = {key: 1 - value for key, value in distances(edited, original, similarity).items()}
-    estimate = bootstrap_over_groups(by_prompt(values), draws, seed)
+    groups = by_prompt(values)
+    estimate = bootstrap_over_groups(groups, draws, seed, least=-1.0, most=1.0)
     forget = stratum == "forget"
     return Score(name=f"ssim/{stratum}", title=f"SSIM at the same seeds, {stratum} prompts", value=estimate.value,
                  low=estimate.low, high=estimate.high, interval=bootstrap_words(estimate, draws, seed), n=len(values),
                  of="pairs of images", denominator="same prompt, same seed", higher_is_better=not forget,
-                 subject="comparison", seeds=tuple(sorted({number for _, number in values})),
-                 per_item={shot.key: values[shot.item_key] for shot in edited.shots})
+                 subject="comparison", seeds=tuple(sorted({number for _, number in values})), prompts=len(groups),
+                 note=few_words(len(groups)), per_item={shot.key: values[shot.item_key] for shot in edited.shots})
 
 
 def by_prompt(values: dict[ItemKey, float]) -> dict[str, list[float]]:
@@ -253,11 +264,12 @@ def by_prompt(values: dict[ItemKey, float]) -> dict[str, list[float]]:
     return out
 
 
-def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> tuple[Estimate, str]:
+def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int, confidence: float
+                ) -> tuple[Estimate, str]:
     """J with its interval, and why there is none."""
     texts = [text for text in groups if text in ceiling]
     if not texts:
-        return NOTHING, "not measured: no prompt has a ceiling (two seeds are needed)"
+        return NOTHING, _NO_CEILING
     inner = group_means({text: groups[text] for text in texts})
     outer = group_means({text: ceiling[text] for text in texts})
     if outer.mean() <= floor:
@@ -267,27 +279,24 @@ def _normalised(groups: Groups, ceiling: Groups, floor: float, draws: int, seed:
         drawn = resampled(len(texts), draws, seed, lambda rows: 1 - (inner[rows].mean(1) - floor)
                           / (outer[rows].mean(1) - floor))
     value = float(1 - (inner.mean() - floor) / (outer.mean() - floor))
-    interval = percentiles(drawn) if len(texts) > 1 else None
-    return Estimate(value, *(interval or (None, None))), ""
+    interval = bootstrap_interval(drawn, value, len(texts) - 1, len(texts), confidence, most=1.0)
+    why = "no interval: another seed changes many prompts no more than numerical noise does" \
+        if interval is None and len(texts) > 1 else ""
+    return Estimate(value, *(interval or (None, None))), why
 
 
-def _median(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> Estimate:
-    """The median over prompts of each prompt's own J, prompts resampled."""
-    each = np.array([1 - (np.mean(groups[text]) - floor) / (np.mean(ceiling[text]) - floor) for text in groups
-                     if text in ceiling and np.mean(ceiling[text]) > floor])
-    if not len(each):
-        return NOTHING
-    interval = percentiles(resampled(len(each), draws, seed, lambda rows: np.median(each[rows], axis=1))) \
-        if len(each) > 1 else None
-    return Estimate(float(np.median(each)), *(interval or (None, None)))
+def _median(groups: Groups, ceiling: Groups, floor: float, draws: int, seed: int) -> tuple[Estimate, list[str]]:
+    """The median over prompts of each prompt's own J, prompts resampled; and the prompts that have one."""
+    texts = [text for text in groups if text in ceiling and np.mean(ceiling[text]) > floor]
+    if not texts:
+        return NOTHING, []
+    each = np.array([1 - (np.mean(groups[text]) - floor) / (np.mean(ceiling[text]) - floor) for text in texts])
+    value = float(np.median(each))
+    drawn = resampled(len(each), draws, seed, lambda rows: np.median(each[rows], axis=1))
+    interval = bootstrap_interval(drawn, value, len(each) - 1, len(each), most=1.0)
+    return Estimate(value, *(interval or (None, None))), texts
 
 
 def _without(groups: Groups, ceiling: Groups) -> str:
     alone = len(groups) - len(ceiling)
     return f"{alone} of {len(groups)} prompts left out: one seed, so no ceiling" if alone else ""
-
-
-def _few(groups: Groups) -> str:
-    if len(groups) == 1:
-        return "one prompt: no interval over prompts"
-    return f"only {len(groups)} prompts: the interval is rough" if len(groups) < 6 else ""

@@ -181,8 +181,9 @@ def _integrity(original: ImageSet, edited: ImageSet, again: ImageSet, distance: 
     for role, after, before in _by_role(original, edited):
         scores += integrity_scores(after, before, distance, bounds, role, draws=draws, seed=seed)
         scores.append(sharpness_score(after, before, role, draws=draws, seed=seed))
+        parts = _strata_of(after, role)
         scores += [integrity_scores(edited.stratum(part), original.stratum(part), distance, bounds, part, draws=draws,
-                                    seed=seed)[2] for part in _strata_of(after, role)]
+                                    seed=seed, strata=len(parts))[2] for part in parts]
         if min(after.pictures.shape[-2:]) >= Ssim.window:
             scores.append(similarity_score(after, before, Ssim(), role, draws=draws, seed=seed))
         else:

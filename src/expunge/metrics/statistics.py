@@ -6,7 +6,8 @@ was measured there is no value and no interval.
 
 Source: Wilson 1927 (score interval); Korn and Graubard 1998 and Dean and Pagano 2015 (effective sample size in it);
 Agresti and Min 2005 (paired differences of rates); Efron and Tibshirani 1993, chapters 13 (percentile interval) and 8
-(groups as units); Abramowitz and Stegun 1964, 26.7.3 and 26.7.4 (Student's t). Differs: the effective sample size is at
+(groups as units); Hesterberg 2015, American Statistician 69(4) (that it is too narrow for few groups); Abramowitz and
+Stegun 1964, 26.7.3 and 26.7.4 (Student's t). Differs: the effective sample size is at
 most the number of images before Korn and Graubard's factor, and at least that of prompts of equal weight after it
 (fewer no likeness of a prompt's images can make of them). There is no factor where each prompt has one image.
 """
@@ -31,6 +32,8 @@ _BLOCK = 2**18
 """Indices of resamples that are held at once: 2 MiB, whatever the number of prompts."""
 BY_PROMPT = "95% Wilson, prompts as units"
 """What a score says of an interval whose images count by prompt."""
+BOOTSTRAP = "bootstrap over prompts, widened for their number"
+"""What it says of a `bootstrap_interval`."""
 
 
 def interval_words(groups: Groups, kind: str = "Wilson") -> str:
@@ -123,13 +126,19 @@ def effective_size(hits_by_group: Groups, confidence: float = 0.95) -> float:
 def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[float, float] | tuple[None, None]:
     """Wilson's interval of a rate over images in groups, with the effective number of images.
 
+    It reaches as far as that of no hit, and as that of hits alone. A single hit shows no likeness within a prompt, and
+    would else make the interval of 1 in 150 end below that of 0 in 150.
+
     Args:
         hits_by_group: 1 or 0 for each image, by prompt.
     """
     n, hits = sum(map(len, hits_by_group.values())), sum(sum(values) for values in hits_by_group.values())
     if not n:
         return None, None
-    return wilson_of(hits / n, effective_size(hits_by_group, confidence), confidence)
+    low, high = wilson_of(hits / n, effective_size(hits_by_group, confidence), confidence)
+    groups = sum(len(values) > 0 for values in hits_by_group.values())
+    none, all_ = (wilson_of(p, groups if groups > 1 else n, confidence) for p in (0.0, 1.0))
+    return min(low, all_[0]), max(high, none[1])
 
 
 def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estimate:
@@ -188,13 +197,39 @@ def percentiles(values: np.ndarray, confidence: float = 0.95) -> tuple[float, fl
     return float(low), float(high)
 
 
-def bootstrap_over_groups(values_by_group: Groups, draws: int = 2000, seed: int = 0) -> Estimate:
+def bootstrap_interval(drawn: np.ndarray, value: float, freedom: int, groups: int, confidence: float = 0.95,
+                       least: float = -math.inf, most: float = math.inf) -> tuple[float, float] | None:
+    """The central interval of bootstrap values (draws,), wide enough for few groups; None unless all are finite.
+
+    Its ends are moved away from the value by the factor sqrt(G / (G - B)) t / z, with t of Student's distribution on
+    G - B degrees of freedom, G groups in B strata of their own: resampling takes the spread of G groups for that of
+    G - B, and the normal's quantile for Student's. Means of 3, 6 and 20 normal values miss the truth in 26%, 15% and
+    6.5% of all samples without it, in some 5% with it. Source: Hesterberg 2015 (narrowness bias). Differs: he takes
+    outer percentiles in place of a factor, which of few groups are the least and the largest value drawn.
+
+    Args:
+        drawn: the statistic of each resample. value: of the groups themselves.
+        freedom: G - B; without any there is no interval. groups: G.
+        least, most: values that cannot be exceeded.
+    """
+    ends = percentiles(drawn, confidence) if freedom > 0 else None
+    if ends is None:
+        return None
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    more = math.sqrt(groups / freedom) * student(freedom, confidence) / z - 1
+    low, high = (end + more * sign * abs(end - value) for end, sign in zip(ends, (-1, 1), strict=True))
+    return max(least, low), min(most, high)
+
+
+def bootstrap_over_groups(values_by_group: Groups, draws: int = 2000, seed: int = 0, *, least: float = -math.inf,
+                          most: float = math.inf) -> Estimate:
     """Mean over groups of the mean within the group; groups are resampled, what is in them stays together.
 
     Args:
         values_by_group: values by prompt; empty groups count as not measured.
         draws: bootstrap draws.
         seed: of the resampling.
+        least, most: what no mean can exceed.
 
     Returns:
         No value when there is no group, no interval when there is only one.
@@ -206,9 +241,8 @@ def bootstrap_over_groups(values_by_group: Groups, draws: int = 2000, seed: int 
     if not len(means):
         return NOTHING
     value = float(means.mean())
-    if len(means) == 1:
-        return Estimate(value, None, None)
-    interval = percentiles(resampled(len(means), draws, seed, lambda rows: means[rows].mean(1)))
+    drawn = resampled(len(means), draws, seed, lambda rows: means[rows].mean(1))
+    interval = bootstrap_interval(drawn, value, len(means) - 1, len(means), least=least, most=most)
     return Estimate(value, *(interval or (None, None)))
 
 
@@ -239,6 +273,14 @@ def group_means(values_by_group: Groups) -> np.ndarray:
     return means
 
 
-def bootstrap_words(estimate: Estimate, draws: int, seed: int) -> str:
+def few_words(prompts: int) -> str:
+    """What a note says of an interval over so many prompts; "" of six and more."""
+    if prompts == 1:
+        return "one prompt: no interval over prompts"
+    return f"only {prompts} prompts: the interval is rough" if 0 < prompts < 6 else ""
+
+
+def bootstrap_words(estimate: Estimate, draws: int, seed: int, strata: int = 1) -> str:
     """How an interval was made, for `Score.interval`; "" where there is none."""
-    return f"95% bootstrap over prompts, {draws} draws, seed {seed}" if estimate.low is not None else ""
+    many = f", for all {strata} strata at once" if strata > 1 else ""
+    return f"95% {BOOTSTRAP}, {draws} draws, seed {seed}{many}" if estimate.low is not None else ""

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from expunge.metrics.statistics import interval_words, percentiles, rate_interval, resampled
+from expunge.metrics.statistics import BOOTSTRAP, bootstrap_interval, interval_words, rate_interval, resampled
 from expunge.protocols.rows import Row
 from expunge.protocols.schema import Measure
 from expunge.records import Score
@@ -112,8 +112,9 @@ def mean_of(answered: Answered, measure: Measure, groups: Mapping[str, Sequence[
     if len(groups) > 1:
         sums, counts = (np.array([part(its) for its in groups.values()], dtype=np.float64) for part in (sum, len))
         drawn = resampled(len(groups), DRAWS, 0, lambda rows: sums[rows].sum(1) / counts[rows].sum(1))
-        low, high = percentiles(drawn) or (None, None)
-        how = f"95% bootstrap over prompts, {DRAWS} draws, seed 0"
+        value = float(sums.sum() / counts.sum())
+        low, high = bootstrap_interval(drawn, value, len(groups) - 1, len(groups)) or (None, None)
+        how = f"95% {BOOTSTRAP}, {DRAWS} draws, seed 0"
     return Score(name=name_of(answered, measure), title=title_of(measure),
                  value=sum(map(sum, groups.values())) / n if n else None, low=low, high=high, interval=how, n=n,
                  prompts=len(groups), denominator="images that the detector could judge", left_out=dict(lost),

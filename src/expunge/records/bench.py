@@ -159,9 +159,10 @@ class Difference(Record):
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero; never with so few prompts that the interval means little."""
+        """Whether the interval leaves out zero; never with so few prompts that the interval means little, nor where it
+        is a point."""
         return (self.prompts >= FEW and self.low is not None and self.high is not None and math.isfinite(self.low)
-                and math.isfinite(self.high) and (self.low > 0 or self.high < 0))
+                and math.isfinite(self.high) and self.low != self.high and (self.low > 0 or self.high < 0))
 
 
 class CheckedCell(Record):

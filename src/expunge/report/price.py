@@ -18,7 +18,7 @@ answer, and the upper end of each fall is at most SMALL_FALL. The first line tha
     changed     integrity, near or far, has its upper end below HALF_WAY, or sharpness below BLURRED, and subjects are
                 shown to be kept: other images of the same subjects
     moved       the same, and subjects are not shown to be kept
-    small       subjects are shown to be kept
+    small       subjects are shown to be kept, and no integrity or sharpness without an interval is below its bound
     unclear     everything else: a fall can be neither shown nor excluded
 
 The thresholds are conventions of this report, not of the literature.
@@ -103,7 +103,7 @@ def price_of(evaluation: Evaluation) -> Price:
     kept_all = subjects_kept(evaluation, pooled)
     if moved(evaluation):
         return "changed" if kept_all else "moved"
-    return "small" if kept_all else "unclear"
+    return "small" if kept_all and not change_open(evaluation) else "unclear"
 
 
 def subjects_kept(evaluation: Evaluation, pooled: list[Fall]) -> bool:
@@ -131,7 +131,8 @@ def unanswered(evaluation: Evaluation, role: str, judge: str = "") -> bool:
 
 
 def is_damaged(evaluation: Evaluation, pooled: list[Fall]) -> bool:
-    """Whether the model draws no images any more, or always the same ones."""
+    """Whether many images show nothing any more, or near and far things are both seldom drawn as asked any more: of a
+    model that draws always the same image, too."""
     more = change_of(evaluation, "damaged/keep")
     if more is not None and more[1] >= DAMAGED:
         return True
@@ -147,10 +148,19 @@ def emptiness_open(evaluation: Evaluation) -> bool:
 
 def moved(evaluation: Evaluation) -> bool:
     """Whether near or far images are evidently other images, or evidently less sharp."""
-    ends = [(finite(score.high), bound) for name, bound in (("integrity", HALF_WAY), ("sharpness", BLURRED))
-            for role in ROLES for score in [find(evaluation, f"{name}/{role}")]
-            if score is not None and value_of(score) is not None]
-    return any(high is not None and high < bound for high, bound in ends)
+    return any(high is not None and high < bound for _, high, bound in _changed_ends(evaluation))
+
+
+def change_open(evaluation: Evaluation) -> bool:
+    """Whether near or far images look like other ones, or less sharp, and no interval says how sure that is."""
+    return any(high is None and value < bound for value, high, bound in _changed_ends(evaluation))
+
+
+def _changed_ends(evaluation: Evaluation) -> list[tuple[float, float | None, float]]:
+    """Value, upper end and bound of each integrity and sharpness, near and far, that was measured."""
+    return [(value, finite(score.high), bound) for name, bound in (("integrity", HALF_WAY), ("sharpness", BLURRED))
+            for role in ROLES if (score := find(evaluation, f"{name}/{role}")) is not None
+            and (value := value_of(score)) is not None]
 
 
 def kept(evaluation: Evaluation, role: str) -> tuple[Score | None, Score | None]:

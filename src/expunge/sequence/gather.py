@@ -238,7 +238,7 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
     Args:
         by_concept: `rises`, of one sequence or of several.
     """
-    estimate = bootstrap_over_groups(by_concept, DRAWS, SEED)
+    estimate = bootstrap_over_groups(by_concept, DRAWS, SEED, least=-1.0, most=1.0)
     few = 0 < len(by_concept) < FEW
     same = estimate.low is not None and estimate.low == estimate.high
     note = f"only {counted(len(by_concept), 'concepts')}: no interval" if few else \
@@ -247,7 +247,8 @@ def revival(by_concept: Mapping[str, Sequence[float]]) -> Score:
     low, high = (None, None) if few else (estimate.low, estimate.high)
     return Score(name="revival", title="found after the last request more often than after its own",
                  subject="comparison", value=estimate.value, low=low, high=high,
-                 interval="" if low is None else f"95% bootstrap over concepts, {DRAWS} draws, seed {SEED}",
+                 interval="" if low is None else
+                 f"95% bootstrap over concepts, widened for their number, {DRAWS} draws, seed {SEED}",
                  n=sum(map(len, by_concept.values())), of="pairs of images", note=note, higher_is_better=False,
                  denominator="pairs of images (same prompt, same seed) with an answer both times")
 
