@@ -38,6 +38,8 @@ from expunge.guard.domains import LossGauge
 from expunge.guard.relaxed import WholeUser
 from expunge.locks import held
 from expunge.metrics.base import PromptCounts
+from expunge.metrics.characters import CHARACTERS, character_pictures
+from expunge.metrics.invented import InventedCharacter
 from expunge.metrics.statistics import percentiles, resamples
 from expunge.models.model import Model
 from expunge.models.patch import Patch
@@ -45,9 +47,7 @@ from expunge.models.sample import draw
 from expunge.records import Request
 from expunge.records.request import Target
 from expunge.runtime import machine, versions
-from expunge.tiny.characters import CHARACTERS, character_pictures
-from expunge.tiny.emoji import emoji_world
-from expunge.tiny.newcomer import character_judge, character_prompts
+from expunge.tiny.emoji import SCENE, emoji_world
 
 NAMES = tuple(CHARACTERS)
 SPLITS = ((0, 1, 2), (0, 3, 4), (2, 4, 5))
@@ -106,7 +106,7 @@ class Bench:
                 "innocent": tuple(name for k, name in enumerate(NAMES) if k not in places)[:count]}
 
     def drawings(self, name: str, first: int, count: int) -> TrainingImages:
-        return material(self.model, *character_pictures(name, range(first, first + count)))
+        return material(self.model, *character_pictures(name, range(first, first + count), SCENE, 64, 64))
 
     def publisher(self, seed: int) -> PublisherImages:
         sides = self.sides(seed)
@@ -140,8 +140,9 @@ class Bench:
             return
         file = self.out / "erased" / str(seed)
         if not (file / "patch.safetensors").is_file():
-            targets = [Target(concept=name, prompts=tuple(prompt.text for prompt in character_prompts(name)))
-                       for name in self.sides(seed)["forbidden"]]
+            forbidden = [InventedCharacter(name, SCENE) for name in self.sides(seed)["forbidden"]]
+            targets = [Target(concept=one.name, prompts=tuple(prompt.text for prompt in one.prompts))
+                       for one in forbidden]
             request = Request(concept=targets[0].concept, prompts=targets[0].prompts, also=tuple(targets[1:]))
             expunge.erase(self.model, request, "uce").save(file)
         with expunge.applied(self.model, Patch.load(file)):
@@ -156,13 +157,14 @@ class Bench:
 
     def judge(self, name: str) -> Any:
         if name not in self._judges:
-            self._judges[name] = character_judge(name, self.model, self.world.features(), self.known)
+            self._judges[name] = InventedCharacter(name, SCENE).judge(
+                self.model, self.world.features(), self.known)
         return self._judges[name]
 
     def measured(self, cell: Cell, frozen: Sequence[str]) -> dict[str, Any]:
         """What a user's training came to."""
         plan, judge = self.plan, self.judge(cell.character)
-        prompts = [prompt.text for prompt in character_prompts(cell.character)]
+        prompts = [prompt.text for prompt in InventedCharacter(cell.character, SCENE).prompts]
         items = [(prompts[k % len(prompts)], k // len(prompts)) for k in range(plan.asked)]
         learned = self.drawings(cell.character, THEIRS, plan.pictures)
         gauge = LossGauge(self.model, self.drawings(cell.character, HELD_OUT, 32), rows=plan.rows, batch=4, seed=0,

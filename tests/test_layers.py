@@ -42,8 +42,8 @@ MAY_IMPORT = {
     "attacks": "errors untrusted records files sealed config registry interrupts locks resume sampling suite_results "
                "runtime train finetune models metrics detectors",
     "unlearn": "errors untrusted records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors untrusted records files config registry pixels locks sampling suite_results runtime models "
-                  "metrics detectors",
+    "evaluation": "errors untrusted records files config registry pixels locks resume sampling suite_results runtime "
+                  "models metrics detectors",
     "protocols": "errors untrusted records files sealed config registry locks resume runtime models metrics detectors "
                  "attacks",
     "report": "errors untrusted records files config locks suite_results",

@@ -94,3 +94,69 @@ def test_a_pipeline_of_inference_mode_takes_a_patch(model: Any, pipeline_folder:
         load_into_pipeline(pipe, patch)
     opened.apply(patch)
     assert opened.patch_hash == patch.hash
+
+
+@pytest.mark.parametrize("seed", [-3, "x", True, 0.5])
+def test_a_plan_takes_no_seed_that_an_edit_would_not_take(model: Any, seed: Any) -> None:
+    for call in (plan, erase):
+        with pytest.raises(UserError, match="seed"):
+            call(model, "church", "uce", seed=seed)
+
+
+@pytest.mark.parametrize("origin", ["a letter", {"who": "a"}, object()])
+def test_an_origin_of_another_type_is_told_before_any_work(model: Any, tmp_path: Path, origin: Any) -> None:
+    with pytest.raises(UserError, match="origin"):
+        erase(model, "church", "uce", origin=origin, out=tmp_path / "edit")
+    assert not [*tmp_path.glob("**/*.safetensors")]
+
+
+@pytest.mark.parametrize("captions", ["hi", None, [1, 2]])
+def test_captions_are_texts_and_no_single_one(model: Any, captions: Any) -> None:
+    with pytest.raises(UserError, match="captions"):
+        expunge.material(model, torch.rand(2, 3, 16, 16), captions)
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"issuer": "https://x"}, "issuer alone"), ({"identity": "a@b"}, "identity alone"),
+    ({"key": Path("a.pub"), "identity": "a@b", "issuer": "https://x"}, "key and identity"),
+    ({"key": Path("a.pub"), "chain": (Path("c.pem"),)}, "key and chain")])
+def test_trust_that_would_be_passed_over_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        expunge.Trust(**given)
+
+
+def test_a_request_for_what_the_world_does_not_know_is_refused_as_its_name_is() -> None:
+    embedded = expunge.load("embedded")
+    wrong = Request(concept="Church", prompts=("a church",))
+    for call in (erase, plan):
+        with pytest.raises(UserError, match="did you mean 'church'"):
+            call(embedded, wrong, "esd")
+
+
+def test_own_prompts_that_a_closed_form_does_not_read_are_told(model: Any) -> None:
+    names = erase(model, "church", "uce", prompts=["a big church"], own_look=False)
+    assert names.card.left_out["a big church"] == "uce reads names alone; with texts=both it reads prompts, too"
+    both = erase(model, "church", "uce", prompts=["a big church"], own_look=False, settings={"texts": "both"})
+    assert "a big church" not in both.card.left_out
+    assert "a big church" in both.texts["erase"]
+    told = plan(model, "church", "uce", prompts=["a big church"])["chosen"]
+    assert any("not trained on: 'a big church'" in line for line in told)
+
+
+def test_a_folder_in_the_users_home_is_meant_by_its_sign(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                         ) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home").mkdir()
+    erase(model, "church", "uce", out="~/edit", own_look=False)
+    assert Patch.load("~/edit") == Patch.load(tmp_path / "home" / "edit")
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("out", ["", "a\0b", "x" * 3000])
+def test_what_is_no_name_of_a_folder_is_told(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+                                             ) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="folder"):
+        erase(model, "church", "uce", out=out, own_look=False)
+    assert not [*tmp_path.iterdir()]

@@ -59,6 +59,16 @@ class SettingsError(ConfigError, ValueError):
     """The same of settings that are made in Python: a ValueError, too, as whoever knows pydantic expects."""
 
 
+class RecordError(UserError, ValueError):
+    """A record (a sampler, a prompt, a request) that is made in Python with values that it cannot have."""
+
+
+class UnknownName(UserError, KeyError):
+    """Something that is asked for by a name that is not there."""
+
+    __str__ = Exception.__str__  # a KeyError shows the name alone, in quotes
+
+
 class ModelError(UserError):
     """A model or patch that is missing, damaged, untrusted or made for something else."""
 

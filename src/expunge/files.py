@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expunge.errors import StorageError, UserError
-from expunge.untrusted import check_regular
+from expunge.untrusted import check_regular, shortened
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,6 +145,19 @@ def readable_by_all(place: Path) -> None:
             os.chmod(file, 0o644)
 
 
+def output_folder(out: object) -> Path:
+    """The folder that a caller named, with `~` as the system reads it.
+
+    Raises:
+        UserError: it is no name of a folder.
+    """
+    if not isinstance(out, str | Path):
+        raise UserError(f"{out!r} as the output folder", accepted="a folder's name, as text or Path")
+    if not str(out) or "\0" in str(out):
+        raise UserError(f"{str(out)!r} as the output folder", accepted="the name of a folder")
+    return Path(out).expanduser()
+
+
 def check_writable(folder: Path) -> None:
     """Try whether files can be made in `folder`, or where it would be made: before the work, not after it.
 
@@ -152,7 +165,11 @@ def check_writable(folder: Path) -> None:
         UserError: a file stands where a folder should be.
         StorageError: they cannot.
     """
-    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    try:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except OSError as error:  # a name that is too long
+        raise UserError(f"{shortened(str(folder))} as a folder: {error.strerror or error}",
+                        accepted="a name that the file system takes") from error
     if not there.is_dir():
         raise UserError(f"{there} is a file, and no folder", accepted="a folder, or the name of a new one",
                         remedy="choose another output folder; nothing was begun")

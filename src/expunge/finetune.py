@@ -38,6 +38,7 @@ from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.records import counted
 from expunge.resume import Inputs
+from expunge.runtime import isolated
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class TrainingImages:
     captions: tuple[str, ...]
 
 
+@isolated
 @torch.no_grad()
 def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int = 16) -> TrainingImages:
     """Images float32 (N, 3, H, W) in [0, 1] and their captions, encoded.
@@ -80,6 +82,8 @@ def material(model: Model, pictures: Tensor, captions: Sequence[str], batch: int
             a caption that is too long for the text encoder.
     """
     check_pictures(model, pictures)
+    if isinstance(captions, str | None) or not all(isinstance(caption, str) for caption in captions):
+        raise UserError(f"captions {captions!r}", accepted="a list of texts, one for each image")
     if len(captions) != len(pictures):
         raise UserError(f"{len(captions)} captions for {len(pictures)} images", accepted="one caption per image")
     model.check_lengths(captions)

@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 from filelock import FileLock, Timeout
 
 from expunge.errors import StorageError, UserError
-from expunge.files import check_writable
+from expunge.files import check_writable, output_folder
 
 log = logging.getLogger(__name__)
 
@@ -149,13 +149,13 @@ def alone_in_out(inner: str = "", when: Callable[[], bool] = lambda: True
     def decorate(function: Callable[Taken, Given]) -> Callable[Taken, Given]:
         @wraps(function)
         def guarded(*args: Taken.args, **kwargs: Taken.kwargs) -> Given:
-            out = kwargs.get("out")
-            if not isinstance(out, str | Path | None):
-                raise UserError(f"{out!r} as the output folder", accepted="a folder's name, as text or Path")
-            if out is None or not when():
+            if kwargs.get("out") is None:
                 return function(*args, **kwargs)
-            check_writable(Path(str(out)))
-            with alone(Path(str(out)) / inner):
+            out = kwargs["out"] = output_folder(kwargs["out"])
+            if not when():
+                return function(*args, **kwargs)
+            check_writable(out)
+            with alone(out / inner):
                 return function(*args, **kwargs)
         return guarded
     return decorate

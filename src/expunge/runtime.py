@@ -15,12 +15,13 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from expunge.errors import ResourceError, UserError
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+Args = ParamSpec("Args")
 Progress = Callable[[int, int, str], None]
 """Called with (done, in all, what is being done); a smaller `done` than before begins the next piece of work."""
 
@@ -365,3 +367,35 @@ def peak_memory(device: torch.device | None = None) -> int | None:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def isolated(function: Callable[Args, T]) -> Callable[Args, T]:
+    """The function in float32, without autocast, and with the caller's random state put back at its end.
+
+    torch keeps a default number type, autocast and a random state for a whole process or thread. An image that depended
+    on them would lie in the cache under the name of another, and a measurement that took from the random state would
+    change what its caller draws next. Everything public that computes is isolated.
+    """
+    @wraps(function)
+    def inside(*args: Args.args, **kwargs: Args.kwargs) -> T:
+        with isolation():
+            return function(*args, **kwargs)
+
+    return inside
+
+
+@contextmanager
+def isolation() -> Iterator[None]:
+    """See `isolated`."""
+    import torch
+
+    before = torch.get_default_dtype()
+    devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices))
+        for kind in ("cpu", *(["cuda"] if devices else [])):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if before != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, before)
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from shown import noise
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from expunge.detectors.base import Box, Reading
 from expunge.detectors.reading import read
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 
 
 class Brightness:
@@ -72,3 +73,15 @@ def test_grey_and_alpha_are_brought_to_three_channels_by_whoever_reads_the_file(
     with pytest.raises(ExpungeError, match="red, green and blue"):
         read(Brightness(), torch.ones(shape))
     assert noise(1).shape[1] == 3
+
+
+@pytest.mark.parametrize("images", [torch.rand(2, 3, 8, 8) * 255, (torch.rand(2, 3, 8, 8) * 255).byte(),
+                                    torch.rand(2, 3, 8, 8) - 0.5])
+def test_images_in_other_units_are_refused_and_not_cut_off(images: Tensor) -> None:
+    with pytest.raises(UserError, match="with values from"):
+        read(Brightness(), images)
+
+
+def test_what_is_no_tensor_is_told() -> None:
+    with pytest.raises(UserError, match="images of type ndarray"):
+        read(Brightness(), np.zeros((1, 3, 8, 8)))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from expunge.models.cache import ImageCache
 from expunge.models.cache_size import clear
 from expunge.models.patch import Patch
 from expunge.models.store import load
-from expunge.records import FORGET_ROLES, RELEARNINGS, Evaluation, Relearning, SuiteResult
+from expunge.records import EVALUATIONS, FORGET_ROLES, RELEARNINGS, Evaluation, Relearning, SuiteResult
 from expunge.report import write_report
 
 
@@ -324,3 +324,13 @@ def test_a_redacted_copy_of_a_measured_evaluation_holds_none_of_the_prompts_that
     word = lambda prompt: re.search(rf"(?<!\w){re.escape(prompt)}(?!\w)", text(page.parent))
     assert not [prompt for prompt in asked if word(prompt)]
     assert str(folder.parent) not in text(page.parent)
+
+
+def test_an_evaluation_takes_the_place_of_the_same_edits_and_of_no_others(model: Any, tmp_path: Path) -> None:
+    patch = edit(model, 0.5)
+    first = evaluate(model, patch, settings=SMALL, out=tmp_path / "out", world=colour_world())
+    with pytest.raises(ConfigError, match=f"evaluation.json is that of another edit .{patch.hash[:8]} of church"):
+        evaluate(model, edit(model, 0.25), settings=SMALL, out=tmp_path / "out", world=colour_world())
+    assert EVALUATIONS.read(tmp_path / "out").card == first.card
+    fewer = SMALL.model_copy(update={"draws": 50})
+    assert evaluate(model, patch, settings=fewer, out=tmp_path / "out", world=colour_world()).settings["draws"] == 50

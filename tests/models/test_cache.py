@@ -192,3 +192,21 @@ def test_drawing_into_a_sink_keeps_no_picture_unless_it_is_told_to(model: Any) -
     none = draw(model, ITEMS, SAMPLER, batch=2, sink=seen.__setitem__, collect=False)
     assert tuple(none.shape) == (0, 3, 16, 16)
     assert torch.stack([seen[row] for row in range(4)]).equal(draw(model, ITEMS, SAMPLER, batch=2))
+
+
+def test_a_patch_that_goes_on_while_images_are_drawn_is_no_image_of_the_original(
+        model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another thread would put it on."""
+    tensors = {name: p.detach() * 2 for name, p in model.parameters_in("xattn").items()}
+    patch = Patch.of(tensors, model=model, request=Request(concept="church", prompts=("a church",)), method="m",
+                     settings={}, seed=0)
+
+    def hasty(*args: Any, **kwargs: Any) -> torch.Tensor:
+        model.apply(patch)
+        return draw(*args, **kwargs)
+
+    monkeypatch.setattr(cache, "draw", hasty)
+    with pytest.raises(ModelError, match="one thread for each model"):
+        ImageCache(tmp_path).draw(model, ITEMS, SAMPLER)
+    model.remove()
+    assert not [*tmp_path.glob("**/*.png")]

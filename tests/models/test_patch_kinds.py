@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from expunge.errors import ModelError
+from expunge.errors import ModelError, UserError
 from expunge.models.patch import Patch, stacked
 from expunge.records import Request
 
@@ -50,6 +50,29 @@ def test_three_kinds_of_one_change_make_the_same_weights_and_come_off_bit_for_bi
     for other in results[1:]:
         assert all(torch.allclose(other[name], value, atol=1e-6) for name, value in results[0].items())
     assert lora.numel == replaced.numel == sum(before[name].numel() for name in lora.weights)
+
+
+@pytest.mark.parametrize(("kind", "scale", "says"), [
+    ("nope", 1.0, "kind 'nope'"), ("add", float("nan"), "scale nan"), ("add", float("inf"), "scale inf"),
+    ("lora", 1.0, "both factors of every layer")])
+def test_a_patch_that_could_not_be_opened_is_not_made(model: Any, kind: str, scale: float, says: str) -> None:
+    plain = {name: p.detach() + 1 for name, p in model.parameters_in("xattn").items()}
+    with pytest.raises(UserError, match=says):
+        made(model, plain, kind, scale)
+    half = {name: value for name, value in factors(model).items() if "lora_A" in name}
+    with pytest.raises(UserError, match="both factors"):
+        made(model, half, "lora")
+
+
+def test_patches_are_compared_hashed_and_shown_by_what_they_are(model: Any, tmp_path: Path) -> None:
+    patch, other = made(model, factors(model), "lora"), made(model, factors(model, rank=3), "lora")
+    again = Patch.load(patch.save(tmp_path))
+    assert patch == again
+    assert patch != other
+    assert patch != "patch"
+    assert {patch: 1}[again] == 1
+    assert again in [other, patch]
+    assert repr(patch) == f"<Patch {patch.hash[:8]}: m of 'church', {len(patch.tensors)} tensors>"
 
 
 def test_scale_and_kind_are_part_of_what_a_patch_is(model: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,3 +99,25 @@ def test_contradictory_requests_are_refused(model: Any) -> None:
         draw(model, ITEMS, Sampler(guidance=1.0, negative="a dog"))
     with pytest.raises(UserError, match="batch of 0"):
         draw(model, ITEMS, SAMPLER, batch=0)
+
+
+@pytest.mark.parametrize("item", ["a church", ("a church",), ("a church", 0.5), ("a church", True), ("a church", None),
+                                  (None, 0), ("a church", "3"), ("a church", torch.Generator()), 5])
+def test_what_is_no_prompt_with_a_seed_is_refused(model: Any, item: Any) -> None:
+    with pytest.raises(UserError, match="as an image to draw"):
+        draw(model, [item], SAMPLER)
+
+
+def test_seeds_of_numpy_and_iterators_of_items_are_taken(model: Any) -> None:
+    plain = draw(model, [("a church", 0), ("a dog", 1)], SAMPLER)
+    assert torch.equal(draw(model, zip(["a church", "a dog"], np.arange(2), strict=True), SAMPLER), plain)
+
+
+@pytest.mark.parametrize(("wrong", "says"), [
+    ({"sampler": 2}, "as the sampler"), ({"sampler": {"steps": 2}}, "as the sampler"),
+    ({"batch": None}, "batch of None"), ({"batch": 2.0}, "batch of 2.0"), ({"batch": True}, "batch of True"),
+    ({"model": "embedded"}, "as the model")])
+def test_arguments_of_other_types_are_told(model: Any, wrong: dict[str, Any], says: str) -> None:
+    told = {"model": model, "sampler": SAMPLER, "batch": 2, **wrong}
+    with pytest.raises(UserError, match=says):
+        draw(told["model"], [("a church", 0)], told["sampler"], batch=told["batch"])

@@ -42,6 +42,19 @@ def drawn(pipe: Any) -> torch.Tensor:
     return picture
 
 
+@pytest.mark.parametrize("kind", ["replace", "add"])
+def test_a_pipeline_takes_one_patch(pipe: Any, model: Model, kind: str) -> None:
+    first = make(model, "xattn")
+    other = Patch.of({name: 0.5 * value for name, value in first.tensors.items()}, model=model,
+                     request=first.card.request, method="m", settings={}, seed=0, kind=kind)  # type: ignore[arg-type]
+    load_into_pipeline(pipe, other)
+    before = drawn(pipe)
+    for again in (other, first):
+        with pytest.raises(ModelError, match="already"):
+            load_into_pipeline(pipe, again)
+    assert torch.equal(drawn(pipe), before)
+
+
 class Whole(nn.Module):
     """A wrapper that nobody has heard of."""
 

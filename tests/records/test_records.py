@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 
 import pytest
 from pydantic import ValidationError
 
+from expunge.errors import UserError
 from expunge.records import (
     HUB_NAME,
     Attempt,
@@ -113,8 +116,9 @@ def test_evaluation_finds_a_score_by_name() -> None:
     evaluation = RECORDS[-1]
     assert isinstance(evaluation, Evaluation)
     assert evaluation.score("a").title == "A"
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError) as caught:
         evaluation.score("b")
+    assert str(caught.value) == "no score 'b'; accepted: a"
 
 
 def test_the_former_name_of_a_suite_is_read() -> None:
@@ -126,9 +130,16 @@ def test_the_former_name_of_a_suite_is_read() -> None:
     assert "assault" not in evaluation.model_dump_json()
 
 
-def test_infinite_sampler_settings_are_refused() -> None:
-    with pytest.raises(ValidationError):
-        Sampler(guidance=float("inf"))
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: Sampler(guidance=float("inf")), "Sampler: guidance: Input should be less than or equal to 50"),
+    (lambda: Sampler(steps=0), "Sampler: steps"), (lambda: Sampler(step=3), "Sampler: step: Extra inputs"),
+    (lambda: Prompt(text="a"), "Prompt: role: Field required"),
+    (lambda: Request(concept="church", prompts="a church"), "Request: prompts")])
+def test_a_record_with_values_that_it_cannot_have_is_an_error_of_expunges_own(make: Callable[[], object], says: str
+                                                                               ) -> None:
+    with pytest.raises(UserError, match=re.escape(says)) as caught:
+        make()
+    assert isinstance(caught.value, ValueError)  # as whoever knows pydantic expects
 
 
 @pytest.mark.parametrize(("text", "is_one"), [

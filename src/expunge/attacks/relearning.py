@@ -50,7 +50,7 @@ from expunge.models.patch import Patch, check_given
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
 from expunge.resume import Inputs, damaged
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 KNOWN = 48
 """Images of other things, from which the invented one must be told."""
@@ -62,6 +62,7 @@ _RIGHT = 0.8
 """A detector that is right less often gets a warning."""
 
 
+@isolated
 @alone_in_out("relearning")  # attacks may write beside it
 def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: RelearnSettings | None = None,
             out: str | Path, progress: Progress | None = None, world: World | None = None) -> Relearning:

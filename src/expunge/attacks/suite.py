@@ -56,7 +56,7 @@ from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
 from expunge.records import SUITE_RESULTS, AttackRun, Attempt, Request, SuiteResult
 from expunge.registry import ATTACKS
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ TIERS: dict[Tier, TierPlan] = {
 there is how fast (`expunge relearn`), not whether."""
 
 
+@isolated
 @alone_in_out(when=lambda: runtime.current().main)
 def attack(model: Model, patch: Patch | None, *, concept: str = "", settings: AttackSettings | None = None,
            out: str | Path, progress: Progress | None = None, world: World | None = None) -> SuiteResult:

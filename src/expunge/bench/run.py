@@ -33,13 +33,14 @@ from expunge.locks import held
 from expunge.metrics.worlds import World
 from expunge.models.store import load
 from expunge.records import BenchResult
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 RESULT = "bench.json"
 TABLES = "protocols.md"
 """A table for each published protocol, where the bench asks any."""
 
 
+@isolated
 def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
               make_cells: bool = True, check: int = 0, records: Iterable[str | Path] = (),
               took: Callable[[Path, Taken], None] | None = None, progress: Progress | None = None,

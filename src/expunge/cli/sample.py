@@ -201,7 +201,7 @@ def _sampler(values: dict[str, Any]) -> Any:
     from expunge.records import Sampler
 
     try:
-        return Sampler(**values)
+        return Sampler.model_validate(values)
     except ValidationError as error:
         wrong = "; ".join(f"--{item['loc'][0]}: got {item['input']!r}, {item['msg'].lower()}"
                           for item in error.errors())

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from expunge import interrupts
 from expunge.detectors.base import Detector, Reading
-from expunge.errors import ExpungeError
+from expunge.errors import ExpungeError, UserError
 
+_ROUNDING = 0.01
+"""So far beyond 0 and 1 images may reach, which are cut off there."""
 NO_NUMBERS = Reading(error="the image has pixels that are not numbers")
 
 
@@ -23,10 +25,18 @@ def read(detector: Detector, images: Tensor, chunk: int = 32) -> list[Reading]:
     bad image spoils none but itself. An image with pixels that are not numbers is never shown to it.
 
     Raises:
-        ExpungeError: the images have another shape.
+        ExpungeError: the images have another shape, or values that are not in [0, 1] (UserError).
     """
+    if not isinstance(images, Tensor):
+        raise UserError(f"images of type {type(images).__name__}", accepted="a float tensor (B, 3, H, W) in [0, 1]")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ExpungeError(f"images of shape {tuple(images.shape)}", accepted="(B, 3, H, W), red, green and blue")
+    there = images[torch.isfinite(images)]
+    if not images.is_floating_point() or (len(there) and not -_ROUNDING <= float(there.min()) <= float(there.max())
+                                          <= 1 + _ROUNDING):
+        ends = f"{float(there.min()):.3g} to {float(there.max()):.3g}" if len(there) else "none"
+        raise UserError(f"images of {str(images.dtype).removeprefix('torch.')} with values from {ends}",
+                        accepted="floats in [0, 1]", remedy="divide images of 0 to 255 by 255")
     good = torch.isfinite(images).flatten(1).all(1) if len(images) else torch.zeros(0, dtype=torch.bool)
     out = [NO_NUMBERS] * len(images)
     rows = good.nonzero().flatten().tolist()

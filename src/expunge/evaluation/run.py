@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expunge import runtime
+from expunge.errors import ConfigError
 from expunge.evaluation.plan import (
     EvaluateSettings,
     drawable,
@@ -38,7 +39,8 @@ from expunge.records import (
     counted,
     overlap,
 )
-from expunge.runtime import Progress
+from expunge.resume import kept
+from expunge.runtime import Progress, isolated
 from expunge.suite_results import Under, apart, beside, check_judge, check_same, suite_folder, untried
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
     from expunge.models.patch import Patch
 
 
+@isolated
 @alone_in_out(when=lambda: runtime.current().main)
 def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = None,
              out: str | Path | None = None, cache: str | Path | None = None, progress: Progress | None = None,
@@ -89,6 +92,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
     prompts, lost = drawable(model, asked, tools.aims, settings)
     if out is not None:
         check_writable(Path(out))
+        _check_same_edit(Path(out), patch)
     pictures = ImageCache(cache)
     drawn = _draw(model, patch, prompts, settings, pictures, processes, tell)
     found = draw_finds(model, patch, attacks, settings, pictures, processes, tell)
@@ -140,6 +144,15 @@ def rehearsed(model: Model, patch: Patch, settings: EvaluateSettings, world: Wor
     for made in taken_in:  # attacks ask for one concept; a judge may be made for what it is asked
         check_judge(made, tools.judge.name if len(alone) == 1 else world.judge(alone[made.request.concept]).name)
     return prompts, tools
+
+
+def _check_same_edit(folder: Path, patch: Patch) -> None:
+    """ConfigError: another edit's evaluation lies in the folder, which this one would replace."""
+    there = kept(EVALUATIONS.read, folder, EVALUATIONS.name)
+    if there is not None and there.card.tensors_hash != patch.hash:
+        raise ConfigError(f"{folder / EVALUATIONS.name} is that of another edit ({there.card.tensors_hash[:8]} of "
+                          f"{', '.join(there.card.request.concepts)})", accepted="a folder of its own for each edit",
+                          remedy="choose another folder, or delete it")
 
 
 def _own_lists(asks: Prompts, patch: Patch, prompts: Sequence[Prompt]) -> list[str]:

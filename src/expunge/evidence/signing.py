@@ -65,6 +65,15 @@ class Trust:
     identity: str = ""
     issuer: str = ""
 
+    def __post_init__(self) -> None:
+        """UserError: half an identity, or several ways of trusting at once, of which one would be passed over."""
+        if bool(self.identity) != bool(self.issuer):
+            raise UserError(f"trust in the {'identity' if self.identity else 'issuer'} alone",
+                            accepted="an identity together with its issuer")
+        ways = [name for name in ("key", "chain", "identity") if getattr(self, name)]
+        if len(ways) > 1:
+            raise UserError(f"trust by {' and '.join(ways)}", accepted="one of key, chain, identity with issuer")
+
     @property
     def asked(self) -> bool:
         """Whether anybody's signature is asked for."""

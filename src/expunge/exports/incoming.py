@@ -34,6 +34,7 @@ from expunge.models.source import Source, source_of
 from expunge.models.store import located
 from expunge.records import Request
 from expunge.records.card import Kind
+from expunge.runtime import isolated
 from expunge.unlearn.erase import resolve_request
 
 METHOD = "imported"
@@ -69,6 +70,7 @@ class Found:
     skipped: tuple[str, ...] = ()
 
 
+@isolated
 def import_edit(file: str | Path, concept: str | Request | list[str], *, model: str | Path | Source = "embedded",
                 anchor: str | list[str] = "", kind: str = "", parts: str | Path | None = None, component: str = "",
                 partial: bool = False, skip: tuple[str, ...] = (), allow_pickle: bool = False,

@@ -25,7 +25,7 @@ from expunge.models.patch import Patch
 from expunge.models.source import Source, source_of, weighted
 from expunge.models.store import located, opened_from
 from expunge.records.export import ExportRecord
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 from expunge.scratch import beside, put, taken
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _USES: Mapping[str, tuple[Callable[[str], bool], str]] = {
 _SIZE, _VARIANT = re.compile(r"[1-9]\d*(?:KB|MB|GB)"), re.compile(r"[\w-]+", re.ASCII)
 
 
+@isolated
 def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Path | Source = "embedded",
            parts: str | Path | None = None, original: str | Path | None = None, dtype: str | None = None,
            energy: float | None = None, rank: int | None = None, drop: bool = False, component: str = "",

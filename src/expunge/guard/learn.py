@@ -29,6 +29,7 @@ from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 from expunge.resume import Inputs
+from expunge.runtime import isolated
 from expunge.train import Progress, check_checkpoint, thinned
 
 PRESETS: dict[str, ProjectedMask | Saliency | Released] = {
@@ -52,6 +53,7 @@ def resolve(preset: str = "projected", settings: Mapping[str, Any] | None = None
     return type(base).build(merged(below(base.model_dump(mode="json")), settings or {}), f"guard preset {preset}")
 
 
+@isolated
 @alone_in_out()
 def learn_mask(model: Model, publisher: PublisherImages, preset: str = "projected", *,
                settings: Mapping[str, Any] | None = None, seed: int = 0, out: str | Path | None = None,

@@ -172,6 +172,7 @@ class ImageCache:
             more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
             log.warning("a cached image is damaged and is drawn again: %s%s", damaged[0], more)
         total = sum(map(len, batches))
+        under = model.hash, model.patch_hash
         if progress is not None and batches:
             progress(len(found), total)
         todo = [batch for batch in batches if any(shot.key not in found for shot in batch)]
@@ -179,6 +180,10 @@ class ImageCache:
         def keep(shot: ImageRecord, picture: Tensor) -> None:
             if shot.key in found:  # it stays as it is: others may have taken it into their records
                 return
+            if (model.hash, model.patch_hash) != under or model.patch_hash != shot.patch:
+                raise ModelError("a patch was put on the model or taken off while images were drawn",
+                                 accepted="one thread for each model",
+                                 remedy="load the model once for each thread, or use a lock")
             have(shot.key, *self._write(self._file(model, shot), shot, picture))
             if progress is not None:
                 progress(len(found), total)

@@ -85,6 +85,10 @@ class Model:
         if not apart:
             self._networks.need(*ROLES)
 
+    def __repr__(self) -> str:
+        on = f", patch {self.patch_hash[:8]} on" if self.patch_hash else ""
+        return f"<Model {self.name}: {self.family}, {' x '.join(map(str, self.size))} pixels, {self.dtype}{on}>"
+
     @property
     def hash(self) -> str:
         """Content hash of the values of all parameters as they are stored (patch excluded), before any cast.
@@ -364,7 +368,8 @@ class Model:
             if pixels is not None and pixels % multiple:
                 raise UserError(f"{side} {pixels}", accepted=f"a multiple of {multiple} pixels")
         shape = (c, height // self.factor if height else h, width // self.factor if width else w)
-        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+                for seed in seeds]
         return torch.stack(rows).to(self.device) if rows else torch.empty((0, *shape), device=self.device)
 
     def decode(self, z: Tensor) -> Tensor:

@@ -18,12 +18,12 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -62,9 +62,9 @@ class Base(Protocol):
     def editable(self) -> Mapping[str, Tensor]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Patch:
-    """The result of an edit.
+    """The result of an edit. Two are equal if their cards (with the hash of the tensors) and their texts are.
 
     Attributes:
         tensors: what it holds by name, on the CPU.
@@ -76,6 +76,16 @@ class Patch:
     tensors: Mapping[str, Tensor]
     card: PatchCard
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return (self.card, self.texts) == (other.card, other.texts) if isinstance(other, Patch) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
+    def __repr__(self) -> str:
+        card = self.card
+        return f"<Patch {self.hash[:8]}: {card.method} of {card.request.title!r}, {len(self.tensors)} tensors>"
 
     @property
     def hash(self) -> str:
@@ -94,7 +104,13 @@ class Patch:
 
         Raises:
             TrainingError: a value is not finite.
+            UserError: tensors that are not those of the kind, or a scale that is no finite number.
         """
+        if kind not in get_args(Kind) or not math.isfinite(scale):
+            raise UserError(f"a patch of kind {kind!r} with scale {scale!r}",
+                            accepted=f"one of {', '.join(get_args(Kind))}, with a finite scale")
+        if kind == "lora" and (odd := _no_factors(tensors)):
+            raise UserError(f"{odd!r} in a patch of kind lora", accepted="both factors of every layer")
         types = {tensor.dtype for tensor in tensors.values()}
         number = next(iter(types)) if len(types) == 1 and types <= {*NUMBERS.values()} else torch.float32
         values = {name: tensor.detach().to("cpu", number, copy=True).contiguous() for name, tensor in tensors.items()}
@@ -331,12 +347,18 @@ def _check_values(tensors: Mapping[str, Tensor], card: PatchCard, inside: PatchC
     odd = [name for name, value in tensors.items() if value.dtype != NUMBERS.get(card.dtype)]
     if odd:
         raise ValueError(f"{odd[0]!r} is {str(tensors[odd[0]].dtype).removeprefix('torch.')}, not {card.dtype}")
-    whole = {name.replace(A, B) if name.endswith(A) else name.replace(B, A) for name in tensors}
-    if card.kind == "lora" and (whole != {*tensors} or not all(name.endswith((A, B)) for name in tensors)):
+    if card.kind == "lora" and _no_factors(tensors):
         raise ValueError("it holds other things than both factors of every layer")
     broken = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
     if broken:
         raise ValueError(f"{broken[0]!r} holds values that are not finite")
+
+
+def _no_factors(names: Iterable[str]) -> str:
+    """One of the names that is no factor of a LoRA, or whose other factor is missing; "" if there is none."""
+    there = {*names}
+    other = {name: name.removesuffix(A) + B if name.endswith(A) else name.removesuffix(B) + A for name in there}
+    return next((name for name in sorted(there) if not name.endswith((A, B)) or other[name] not in there), "")
 
 
 def _last_state(folder: Path) -> str:
@@ -349,7 +371,9 @@ def _patch_file(path: str | Path) -> Path:
     if not isinstance(path, str | Path):
         raise UserError(f"{path!r} as the place of a patch",
                         accepted="a folder, or a .safetensors file in one, as text or Path")
-    path = Path(path)
+    if not str(path):
+        raise UserError("'' as the place of a patch", accepted="a folder, or a .safetensors file in one")
+    path = Path(path).expanduser()
     named = path.suffix in {".safetensors", ".json"}
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"
 

@@ -16,8 +16,13 @@ from expunge.models.conditioning import Conditioning
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.wrapped import answer, real_tensors, refresh_fused
+from expunge.runtime import isolated
+
+_ON = "_expunge_patch"
+"""A component's attribute that holds the hash of the patch on it."""
 
 
+@isolated
 @torch.no_grad()
 def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]:
     """Put a patch (or the one in a folder or file) on a diffusers pipeline, in place, and see that it acts.
@@ -29,9 +34,12 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
         By component ("unet", "text_encoder") how much its output for fixed inputs changed: mean |difference| over mean
         |output|.
 
+    A pipeline takes one patch. To take it off, load the pipeline anew; several edits are one patch if they are made one
+    after the other (`run_sequence`) or together.
+
     Raises:
-        ModelError: a tensor is not there, cannot be reached or has another shape, or a component's output is the same
-            as before; then the pipeline is as it was.
+        ModelError: a tensor is not there, cannot be reached or has another shape, a patch is on already, or a
+            component's output is the same as before; then the pipeline is as it was.
     """
     patch = Patch.load(patch) if isinstance(patch, str | Path) else patch
     if not isinstance(patch, Patch):
@@ -51,12 +59,19 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
         rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
         raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
                          remedy=f"it is on: nothing is to be done{rounded}")
+    for name, part in parts.items():
+        on = vars(part).get(_ON)
+        if on is not None:
+            raise ModelError(f"the {name} has the patch {on[:8]} on already", accepted="a pipeline without a patch",
+                             remedy="load the pipeline anew; a second one would add up with the first or undo it")
     looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
     before = {name: tensor.detach().clone() for name, tensor in mine.items()}
     try:
         _write(mine, {name: patch.value(name, weight) for name, weight in before.items()}, parts)
-        return {name: _acts(name, *looks[name], answer(name, part))
-                for name, part in parts.items()}
+        changed = {name: _acts(name, *looks[name], answer(name, part)) for name, part in parts.items()}
+        for part in parts.values():
+            vars(part)[_ON] = patch.hash
+        return changed
     except BaseException:
         _write(mine, before, parts)
         raise

@@ -11,19 +11,21 @@ Source: seeds belong to images as in Karras et al. 2022 (EDM), `generate.py`:185
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, pairwise
+from operator import index
 
 import torch
 from torch import Tensor
 
+from expunge import untrusted
 from expunge.errors import ModelError, UserError
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise, passes_of
 from expunge.models.model import Model
 from expunge.pixels import at_size, size_of_most
 from expunge.records import Prompt, Sampler
-from expunge.runtime import memory_for
+from expunge.runtime import isolated, memory_for
 
 ImageSink = Callable[[int, Tensor], None]
 """Called with (index of the item, float32 (3, H, W) pixels) as images are finished."""
@@ -35,6 +37,7 @@ _SEEDS = 2**64
 """How many seeds a generator of torch tells apart."""
 
 
+@isolated
 def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampler | None = None, *,
          batch: int | Sequence[int] = 32, sink: ImageSink | None = None, progress: DrawProgress | None = None,
          broken: ImageSink | None = None, collect: bool = True) -> Tensor:
@@ -63,6 +66,11 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
             image without the concept.
         ResourceError: memory ran out.
     """
+    if not isinstance(model, Model):
+        raise UserError(f"{untrusted.shortened(repr(model))} as the model", accepted="what expunge.load returns")
+    if not isinstance(sampler, Sampler | None):
+        raise UserError(f"{untrusted.shortened(repr(sampler))} as the sampler", accepted="an expunge.Sampler, or None")
+    items = _checked(items)
     sampler = sampler or Sampler(guidance=model.guidance)
     ways = [sampler if isinstance(prompt, str) else sampler.of(prompt) for prompt, _ in items]
     if len({*ways}) > 1:
@@ -75,9 +83,6 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         raise UserError(f"{how}: it would have no effect",
                         accepted="guidance above 1, or no negative prompt" if takes else
                         f"no negative prompt: {model.family} makes no use of one")
-    odd = [seed for _, seed in items if not 0 <= seed < _SEEDS]
-    if odd:
-        raise UserError(f"seed {odd[0]}", accepted="0 to 2**64 - 1")
     texts = [_text(prompt) for prompt, _ in items]
     if not sampler.truncate:
         model.check_lengths(texts)
@@ -104,6 +109,28 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
         if progress is not None:
             progress(chunk.stop, len(items))
     return torch.cat(pictures) if pictures else _nothing(model, sampler)
+
+
+def _checked(items: Iterable[tuple[Prompt | str, int]]) -> list[tuple[Prompt | str, int]]:
+    """The items as pairs of a prompt and a seed that is a plain whole number.
+
+    Raises:
+        UserError: something else.
+    """
+    out = []
+    for item in items:
+        try:
+            prompt, seed = ("", None) if isinstance(item, str) else item
+            number = None if isinstance(seed, bool) else index(seed)  # type: ignore[arg-type]  # None raises
+        except (TypeError, ValueError):
+            prompt, number = None, None
+        if number is None or not isinstance(prompt, Prompt | str):
+            raise UserError(f"{untrusted.shortened(repr(item))} as an image to draw",
+                            accepted="a prompt and a whole number as its seed, such as (\"a house\", 0)")
+        if not 0 <= number < _SEEDS:
+            raise UserError(f"seed {number}", accepted="0 to 2**64 - 1")
+        out.append((prompt, number))
+    return out
 
 
 def _latents(model: Model, noise: Tensor, cond: Conditioning, uncond: Conditioning | None, sampler: Sampler) -> Tensor:
@@ -182,6 +209,8 @@ def check_finite(model: Model, pictures: Tensor, texts: Sequence[str] = ()) -> T
 
 def _chunks(count: int, batch: int | Sequence[int]) -> list[slice]:
     """Where each batch of `count` items begins and ends."""
+    if isinstance(batch, bool | float | None) or not isinstance(batch, int | Sequence):
+        raise UserError(f"batch of {batch!r}", accepted="a whole number, or a list of them")
     if isinstance(batch, int) and batch >= 1:
         return [slice(first, min(first + batch, count)) for first in range(0, count, batch)]
     sizes = [batch] if isinstance(batch, int) else batch

@@ -35,6 +35,7 @@ from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
 from expunge.records import HUB_NAME
+from expunge.runtime import isolated
 from expunge.scratch import beside, taken
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ LORA = "lora"
 _ABOUT = "expunge.json"
 
 
+@isolated
 @torch.inference_mode(False)  # weights of inference mode could neither be trained nor take a patch
 def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torch.dtype | None = None,
          text_dtype: str | torch.dtype | None = None, allow_pickle: bool = False, revision: str | None = None,
@@ -105,6 +107,7 @@ def load(source: str | Path | Source, *, device: str = "auto", dtype: str | torc
                  remember=_remembering(place, said, verify))
 
 
+@isolated
 def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str = "float16", *, only: str = "",
           allow_pickle: bool = False, revision: str | None = None, variant: str | None = None,
           parts: str | Path | None = None, lora: str | Sequence[str] = (), shard_size: str = "",

@@ -42,7 +42,7 @@ from expunge.protocols.wipe import keep_until
 from expunge.records import NOT_SHOWN, Attempt, Prompt, Request, Score
 from expunge.records.protocol import ProtocolResult
 from expunge.registry import ATTACKS
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -52,6 +52,7 @@ ATTACKED = ("asr", "asr-shown")
 """Formulas that need the attack."""
 
 
+@isolated
 @alone_in_out(when=lambda: runtime.current().main)
 def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *,
                     files: Mapping[str, Path] | None = None, settings: RunSettings | None = None, out: str | Path,

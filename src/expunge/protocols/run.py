@@ -33,7 +33,7 @@ from expunge.protocols.watching import Watcher, check_labels, watchers
 from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 if TYPE_CHECKING:
     from expunge.models.model import Model
@@ -43,6 +43,7 @@ _SHARED = "original"
 """The input of a run that takes the original's answers from another one."""
 
 
+@isolated
 @alone_in_out(when=lambda: runtime.current().main)
 def run_protocol(model: Model, protocol: Protocol, patch: Patch | None = None, *,
                  files: Mapping[str, Path] | None = None, settings: RunSettings | None = None,

@@ -41,7 +41,7 @@ from expunge.protocols.watching import check_labels, watchers
 from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 
 STRANGER, NO_IMAGE, AGAIN, SAME = (
     "an image that the protocol does not ask for", "a row without an image", "another image of the same row and seed",
@@ -49,6 +49,7 @@ STRANGER, NO_IMAGE, AGAIN, SAME = (
 _NAME = re.compile(r"(\d+)(?:[-_](\d+))?")
 
 
+@isolated
 @alone_in_out()
 def score_folder(folder: str | Path, protocol: Protocol, *, listing: str | Path | None = None,
                  files: Mapping[str, Path] | None = None, settings: RunSettings | None = None, out: str | Path,

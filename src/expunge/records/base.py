@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from typing_extensions import Self
 
 from expunge import untrusted
+from expunge.errors import RecordError
 
 _TOLD = 20
 """Mistakes that a message tells one by one."""
@@ -31,6 +32,15 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    def __init__(self, **values: Any) -> None:
+        """Raises: RecordError: with every mistake."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise RecordError(_mistakes(type(self), error)) from error
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # records inside are validated by the schema
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
         """Lists are left at their first mistake: a small file of millions would take gigabytes to tell of all."""
@@ -50,15 +60,21 @@ class Record(BaseModel):
             raise ValueError(f"{cls.__name__}: {error}") from error
         except ValidationError as error:
             if error.error_count() > _SPELT:
-                raise ValueError(f"{cls.__name__}: {error.error_count()} mistakes") from None
-            told = error.errors()[:_TOLD]
-            wrong = [": ".join([*(untrusted.shortened(str(part)) for part in item["loc"]), item["msg"]])
-                     for item in told]
-            more = [f"and {error.error_count() - len(told)} more mistakes"] * (error.error_count() > len(told))
-            raise ValueError(f"{cls.__name__}: {'; '.join([*wrong, *more])}") from error
+                raise ValueError(_mistakes(cls, error)) from None
+            raise ValueError(_mistakes(cls, error)) from error
 
     @property
     def digest(self) -> str:
         """sha256 (first 16 hex digits) of the record's canonical JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _mistakes(cls: type[BaseModel], error: ValidationError) -> str:
+    """One line of all mistakes, or of the first of many."""
+    if error.error_count() > _SPELT:
+        return f"{cls.__name__}: {error.error_count()} mistakes"
+    told = error.errors()[:_TOLD]
+    wrong = [": ".join([*(untrusted.shortened(str(part)) for part in item["loc"]), item["msg"]]) for item in told]
+    more = [f"and {error.error_count() - len(told)} more mistakes"] * (error.error_count() > len(told))
+    return f"{cls.__name__}: {'; '.join([*wrong, *more])}"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, TypeAdapter, model_validator
 from typing_extensions import Self
 
+from expunge.errors import UnknownName
 from expunge.records.base import Record
 from expunge.records.score import Score, Scored
 
@@ -268,8 +269,9 @@ class BenchResult(Record):
         return _COLUMNS.validate_python(self.settings.get("concepts", ()))
 
     def summary(self, method: str, concept: str = "") -> Summary:
-        """The summary of a method (label) on a concept; "" means over all concepts. KeyError if there is none."""
+        """The summary of a method (label) on a concept; "" means over all concepts. UnknownName: there is none."""
         for item in self.summaries:
             if (item.method, item.concept) == (method, concept):
                 return item
-        raise KeyError((method, concept))
+        there = dict.fromkeys((item.method, item.concept) for item in self.summaries)
+        raise UnknownName(f"no summary of {method!r} on {concept!r}", accepted=", ".join(map(repr, there)))

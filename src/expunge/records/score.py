@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Literal, Protocol, TypeVar
 
+from expunge.errors import UnknownName
 from expunge.records.base import Record
 
 SECOND = "second/"
@@ -74,8 +76,10 @@ class Scored:
     """What every record with scores can do."""
 
     def score(self: _HasScores[ScoreT_co], name: str) -> ScoreT_co:
-        """The score called `name`; KeyError if there is none."""
+        """The score called `name`. UnknownName (a KeyError, too): there is none."""
         for score in self.scores:
             if score.name == name:
                 return score
-        raise KeyError(name)
+        names = [score.name for score in self.scores]
+        close = get_close_matches(name, names, n=3, cutoff=0.5) if isinstance(name, str) else []
+        raise UnknownName(f"no score {name!r}", accepted=", ".join(close or names[:12]) or "none: it has no scores")

@@ -27,7 +27,7 @@ from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
 from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.resume import kept
-from expunge.runtime import Progress
+from expunge.runtime import Progress, isolated
 from expunge.sequence.before import EarlierRequests, kept_now
 from expunge.sequence.gather import COST, gathered
 from expunge.sequence.ledger import LEDGER, add, asked_digest, begun, check_file, check_met, read_ledger, withdrawn
@@ -46,6 +46,7 @@ Note = Callable[[str], None]
 """Told in words how far a request is."""
 
 
+@isolated
 def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | None = None, make: bool = True,
                  progress: Progress | None = None, world: World | None = None) -> SequenceResult:
     """Run a sequence, or what is left of it, and write its record to `<out>/sequence.json`.

@@ -19,6 +19,7 @@ from expunge.models.patch import Patch
 from expunge.records import Origin, Request, Target, asked, check_request, texts_of, with_prompts
 from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.resume import Inputs, kept
+from expunge.runtime import isolated
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
@@ -36,6 +37,7 @@ PATCH, CHECKPOINT = "patch.safetensors", "checkpoint.safetensors"
 """Files in the output folder: the edit, and that from which a killed run goes on; gone once the patch is there."""
 
 
+@isolated
 @alone_in_out(when=lambda: runtime.current().main)
 def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
           anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
@@ -72,14 +74,16 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
         TrainingError: a loss is not finite.
         StorageError: the patch cannot be written.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
+    _check_seed(seed)
+    if origin is not None and not isinstance(origin, Origin):
+        raise UserError(f"origin {origin!r}", accepted="an expunge.Origin, or None")
     chosen = resolve_method(method, settings, model)
     _check_processes(method, chosen)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
-    request, too_long = fitting(model, asked)
+    request, unread = fitting(model, asked)
+    unread |= _unread(request, chosen)
     folder = Path(out) if out is not None else None
     if folder is not None:
         check_writable(folder)
@@ -96,7 +100,7 @@ def erase(model: Model, concept: str | Sequence[str] | Request, method: str | Me
     closeness = {one.concept: round(one.closeness, 4) for one in found if one.anchor}
     patch = replace(patch, card=patch.card.model_copy(update={
         "chosen": closeness, "look": look(model, patch) if own_look else (), "origin": origin,
-        "left_out": {**too_long, **patch.card.left_out}}))
+        "left_out": {**unread, **patch.card.left_out}}))
     if folder is not None and checkpoint is not None and runtime.current().main:
         patch.save(folder)
         checkpoint.unlink(missing_ok=True)
@@ -118,6 +122,19 @@ def _completed(there: Patch, model: Model, folder: Path, own_look: bool, origin:
         (folder / CHECKPOINT).unlink(missing_ok=True)
     runtime.current().barrier()
     return whole
+
+
+def _check_seed(seed: object) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"seed {seed!r}", accepted="0 or a larger integer")
+
+
+def _unread(request: Request, method: Method) -> dict[str, str]:
+    """The user's own prompts that the method does not read, with the reason: closed forms may read names alone."""
+    if getattr(method, "texts", "both") != "names":
+        return {}
+    return {text: f"{_named(method)} reads names alone; with texts=both it reads prompts, too"
+            for target in request.targets if target.own for text in target.prompts if text != target.concept}
 
 
 def _check_processes(method: str | Method, chosen: Method) -> None:
@@ -172,6 +189,7 @@ def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None and name not in OF_NO_WEIGHT}
 
 
+@isolated
 def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Method = "esd", *,
          anchor: str | Sequence[str] | None = None, keep: Sequence[str] = (), kind: str = "", only_with: str = "",
          prompts: Prompts | None = None, settings: Mapping[str, Any] | None = None,
@@ -189,15 +207,17 @@ def plan(model: Model, concept: str | Sequence[str] | Request, method: str | Met
     Raises:
         UserError: as `erase`, before any computing.
     """
+    _check_seed(seed)
     chosen = resolve_method(method, settings, model)
     _check_processes(method, chosen)
     with _blaming(method, chosen):
         asked, found = with_surrogates(model, concept, anchor, keep, chosen, kind=kind, only_with=only_with,
                                        prompts=prompts)
-    request, too_long = fitting(model, asked)
+    request, unread = fitting(model, asked)
+    unread |= _unread(request, chosen)
     fields: dict[str, Any] = {"method": _named(method), "model": model.name, "request": request.model_dump(mode="json"),
                               "chosen": [*(one.words for one in found),
-                                         *(f"not trained on: {text!r} ({why})" for text, why in too_long.items())],
+                                         *(f"not trained on: {text!r} ({why})" for text, why in unread.items())],
                               "seed": seed}
     if not isinstance(chosen, Configured):
         return {**fields, "settings": {}, "note": "this method has no settings: its cost is not known beforehand"}
@@ -274,7 +294,9 @@ def resolve_request(model: Model, concept: str | Sequence[str] | Request, anchor
         if anchor or keep or kind or only_with:
             raise UserError("a request together with anchor or keep, kind or only_with",
                             accepted="concepts' names with them", remedy="put them into the request")
-        request = concept
+        request, asks = concept, WORLDS.get(model.world)().prompts
+        for name in (name for target in request.targets for name in target.joint.values() or [target.concept]):
+            asks.request(name)  # a name that the world does not know is refused: nobody could say whether it is gone
     else:
         for what, given in (("kind", kind), ("only_with", only_with)):
             if not isinstance(given, str):
