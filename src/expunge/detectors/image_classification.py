@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from expunge.detectors.base import Detector, DetectorSettings, Need
@@ -49,7 +50,8 @@ class ImageClassification(DetectorSettings):
             processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
                                                            **by_pil)
             model, told = AutoModelForImageClassification.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, trust_remote_code=False, output_loading_info=True)
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, trust_remote_code=False,
+                output_loading_info=True)
         except Exception as error:  # the loaders share no base class
             raise ModelError(f"the classifier in {folder} cannot be read: {error}") from error
         if told["missing_keys"]:  # transformers fills these at random, with no more than a warning

@@ -235,7 +235,10 @@ def _opened(folder: Path) -> tuple[Any, tuple[Sequence[float], Sequence[float]]]
         return found.model, (found.mean, found.deviation)
     from transformers import CLIPModel
 
-    return CLIPModel.from_pretrained(folder, use_safetensors=True, local_files_only=True), _read_preprocessing(folder)
+    # In float32 at once: else transformers makes the file's type the whole process's default while it reads, and what
+    # another thread computes then is in that.
+    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+    return model, _read_preprocessing(folder)
 
 
 def _read_preprocessing(folder: Path) -> tuple[list[float], list[float]]:
