@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import lzma
+from functools import partial
 from pathlib import Path
 
 from expunge.bench.gather import compared, summaries
@@ -24,8 +25,12 @@ def main() -> None:
     for file in options.parse_args().records:
         result = BenchResult.read(lzma.decompress(file.read_bytes()).decode())
         packed = lzma.compress(regathered(result).model_dump_json().encode(), preset=9)
-        write_atomically(file, lambda place, packed=packed: place.write_bytes(packed))
+        write_atomically(file, partial(_written, packed))
         print(f"{file}: {len(result.edits)} edits")
+
+
+def _written(packed: bytes, file: Path) -> None:
+    file.write_bytes(packed)
 
 
 def regathered(result: BenchResult) -> BenchResult:
