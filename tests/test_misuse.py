@@ -17,6 +17,7 @@ from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.evaluation import EvaluateSettings, evaluate
 from expunge.models.patch import Patch
 from expunge.models.pipeline import load_into_pipeline
+from expunge.models.source import source_of
 from expunge.records import Request
 from expunge.unlearn.erase import erase, plan
 
@@ -160,3 +161,31 @@ def test_what_is_no_name_of_a_folder_is_told(model: Any, tmp_path: Path, monkeyp
     with pytest.raises(UserError, match="folder"):
         erase(model, "church", "uce", out=out, own_look=False)
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(("call", "says"), [
+    (lambda model, out: expunge.run_protocol(model, "emoji", out=out), "'emoji' as the protocol"),
+    (lambda model, out: expunge.attack_protocol(model, "emoji", out=out), "'emoji' as the protocol"),
+    (lambda model, out: evaluate(model, patch_of(model), world="emoji"), "'emoji' as the world"),
+    (lambda model, out: evaluate(model, patch_of(model), suite=3), "3 as the attacks"),
+    (lambda model, out: expunge.write_report(None, out, out), "None as the evaluation"),
+    (lambda model, out: expunge.write_bench_report(None, out), "None as the result"),
+    (lambda model, out: expunge.write_sequence_report(None, out), "None as the result"),
+    (lambda model, out: expunge.run_bench(5, out=out), "5 as the bench"),
+    (lambda model, out: expunge.run_bench({"methods": ["uce"]}, out=out), "concepts: not given"),
+    (lambda model, out: expunge.run_sequence(5, out=out), "5 as the sequence"),
+    (lambda model, out: expunge.run_sequence({"requests": []}, out=out), "the sequence: "),
+    (lambda model, out: expunge.guarded(model, "runs/guard").__enter__(), "'runs/guard' as the mask")])
+def test_what_a_call_needs_is_told_by_what_gives_it(model: Any, tmp_path: Path, call: Callable[..., Any], says: str
+                                                    ) -> None:
+    with pytest.raises(UserError, match=says):
+        call(model, tmp_path / "out")
+    assert not [*tmp_path.glob("out/**/*.json")]
+
+
+def test_places_of_keys_and_adapters_may_be_text_or_paths(tmp_path: Path) -> None:
+    assert expunge.Signer("a.key", chain=("c.pem",)) == expunge.Signer(Path("a.key"), chain=(Path("c.pem"),))
+    assert expunge.Trust(key="a.pub") == expunge.Trust(key=Path("a.pub"))
+    assert expunge.Trust(chain="c.pem") == expunge.Trust(chain=(Path("c.pem"),))
+    assert source_of("m", lora=Path("x.safetensors")) == source_of("m", lora="x.safetensors")
+    assert source_of("m", lora=None) == source_of("m")

@@ -26,6 +26,13 @@ class ExpungeError(Exception):
         super().__init__("; ".join(parts))
 
 
+def check_type(value: object, kinds: type | tuple[type, ...], what: str, accepted: str, remedy: str = "") -> None:
+    """UserError unless `value`, given as the `what` of a call, is of one of the kinds."""
+    if not isinstance(value, kinds):
+        shown = repr(value)
+        raise UserError(f"{shown if len(shown) <= 60 else f'{shown[:60]}...'} as the {what}", accepted, remedy)
+
+
 def install(extra: str) -> str:
     """The command that brings one of expunge's extras and leaves torch as it is.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from expunge.errors import UserError
+from expunge.errors import UserError, check_type
 from expunge.records import RELEARNINGS, SUITE_RESULTS, Attempt, Evaluation, Relearning, Sampler, SuiteResult
 
 CHANNELS: dict[str, str] = {
@@ -41,6 +41,8 @@ def beside(suite: str | Path | SuiteResult | None) -> tuple[SuiteResult | None, 
         UserError: neither is there, or one is damaged.
     """
     if not isinstance(suite, (str, Path)):
+        if suite is not None:
+            check_type(suite, SuiteResult, "attacks", "what expunge.attack returns, or its folder")
         return suite, None
     folder = Path(suite)
     relearning = RELEARNINGS.read(folder) if RELEARNINGS.at(folder) else None

@@ -41,14 +41,14 @@ TABLES = "protocols.md"
 
 
 @isolated
-def run_bench(settings: BenchSettings | str | Path, *, out: str | Path | None = None, only: Iterable[str] = (),
-              make_cells: bool = True, check: int = 0, records: Iterable[str | Path] = (),
+def run_bench(settings: BenchSettings | Mapping[str, object] | str | Path, *, out: str | Path | None = None,
+              only: Iterable[str] = (), make_cells: bool = True, check: int = 0, records: Iterable[str | Path] = (),
               took: Callable[[Path, Taken], None] | None = None, progress: Progress | None = None,
               world: World | None = None) -> BenchResult:
     """Run a bench, or what is left of it, and write its record to `<out>/bench.json`.
 
     Args:
-        settings: the bench, or its YAML or TOML file.
+        settings: the bench, what its file would hold, or its YAML or TOML file.
         out: folder of everything; None means the bench's own.
         only: labels or names of methods; the cells of others are not made (those that are there are gathered).
         make_cells: False makes nothing and gathers what there is.

@@ -7,7 +7,7 @@ and the attacks' own settings among them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from expunge.attacks.settings import AttackSettings
 from expunge.config import Settings, alone, knob, merged, read_settings_file
-from expunge.errors import UserError
+from expunge.errors import UserError, check_type
 from expunge.evaluation import EvaluateSettings
 from expunge.files import slug
 from expunge.models.source import Source
@@ -237,12 +237,15 @@ class BenchSettings(Settings):
         return self.compare or tuple((name, first) for name in rest)
 
 
-def read_bench(file: str | Path, *changes: dict[str, Any]) -> BenchSettings:
-    """The bench in a YAML or TOML file, with `changes` over it.
+def read_bench(file: str | Path | Mapping[str, Any], *changes: dict[str, Any]) -> BenchSettings:
+    """The bench in a YAML or TOML file, or what such a file would hold, with `changes` over it.
 
     Raises:
         ConfigError: every mistake at once.
     """
+    if isinstance(file, Mapping):
+        return BenchSettings.build(merged(file, *changes), "the bench")
+    check_type(file, (str, Path), "bench", "its settings, a mapping of them, or a file")
     return BenchSettings.build(merged(read_settings_file(Path(file)), *changes), str(file))
 
 

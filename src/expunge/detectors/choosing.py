@@ -11,7 +11,7 @@ from typing import Any
 
 from expunge.detectors.settings import AskSettings, MeasureSettings
 from expunge.detectors.watched import named_eye, watched
-from expunge.errors import ConfigError, UserError
+from expunge.errors import ConfigError, UserError, check_type
 from expunge.metrics.clip import clip_folder
 from expunge.metrics.named import distance_named, features_named, prompts_named, reference_named
 from expunge.metrics.worlds import World, world_of
@@ -28,6 +28,8 @@ def world_for(kind: str, model: str, settings: AskSettings, world: World | None 
         UserError: what `world_of` refuses, an unknown part, files that it lacks, or options of a part that nobody
             named. ConfigError: wrong options.
     """
+    if world is not None:
+        check_type(world, World, "world", "an expunge world (`metrics.worlds.World`), or None for the model's own")
     if world is not None and world.chosen:
         return world
     own: dict[str, Any] = {"prompts": settings.prompts, "add_templates": settings.add_templates,

@@ -54,6 +54,10 @@ class Signer:
     certificate: Path | None = None
     chain: tuple[Path, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Places may be given as text, too."""
+        _as_paths(self, "key", "certificate")
+
 
 @dataclass(frozen=True)
 class Trust:
@@ -66,7 +70,12 @@ class Trust:
     issuer: str = ""
 
     def __post_init__(self) -> None:
-        """UserError: half an identity, or several ways of trusting at once, of which one would be passed over."""
+        """Places may be given as text, too.
+
+        Raises:
+            UserError: half an identity, or several ways of trusting at once, of which one would be passed over.
+        """
+        _as_paths(self, "key")
         if bool(self.identity) != bool(self.issuer):
             raise UserError(f"trust in the {'identity' if self.identity else 'issuer'} alone",
                             accepted="an identity together with its issuer")
@@ -78,6 +87,15 @@ class Trust:
     def asked(self) -> bool:
         """Whether anybody's signature is asked for."""
         return bool(self.key or self.chain or self.identity)
+
+
+def _as_paths(one: Signer | Trust, *names: str) -> None:
+    """Make paths of the fields of these names, and of the chain, which may be a single one."""
+    for name in names:
+        place = getattr(one, name)
+        object.__setattr__(one, name, None if place is None else Path(place))
+    chain = (one.chain,) if isinstance(one.chain, str | Path) else one.chain
+    object.__setattr__(one, "chain", tuple(map(Path, chain)))
 
 
 @dataclass(frozen=True)

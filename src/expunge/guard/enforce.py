@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from torch import nn
 from torch.nn import Parameter
 
-from expunge.errors import ExpungeError, ModelError, UserError
+from expunge.errors import ExpungeError, ModelError, UserError, check_type
 from expunge.guard.mask import check_names, content_hash
 from expunge.guard.naming import NETWORKS, Named, component_of, named, some
 from expunge.models.model import Model
@@ -140,6 +140,7 @@ def guarded(model: Any, mask: FreezeMask, *, optimizers: Optimizing | Iterable[O
             optimizers that are none, or a DistributedDataParallel that was made while frozen tensors trained.
         DriftError: on leaving (unless another error is on its way), a frozen tensor moved.
     """
+    check_type(mask, FreezeMask, "mask", "what expunge.learn_mask or expunge.load_mask returns")
     module = unwrapped(unwrap(model) if unwrap else model)
     made = _listed(optimizers)
     guard = Guard(module, mask, check_weights)

@@ -38,10 +38,11 @@ class Source:
                 *(word for lora in self.loras for word in ("--lora", lora))]
 
 
-def source_of(source: str | Path | Source, parts: str | Path | None = None, lora: str | Sequence[str] = ()) -> Source:
+def source_of(source: str | Path | Source, parts: str | Path | None = None,
+              lora: str | Path | Sequence[str | Path] | None = ()) -> Source:
     """The source that these say, `parts` and `lora` being added to what `source` names itself."""
     base = source if isinstance(source, Source) else Source(str(source))
-    more = (lora,) if isinstance(lora, str) else tuple(map(str, lora))
+    more = (str(lora),) if isinstance(lora, str | Path) else tuple(map(str, lora or ()))
     return Source(base.model, str(parts or base.parts), (*base.loras, *more))
 
 

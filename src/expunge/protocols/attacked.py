@@ -27,7 +27,7 @@ from expunge.attacks.trial import attempts
 from expunge.attacks.victim import Goal, Victim
 from expunge.config import merged
 from expunge.detectors.as_judge import DetectorJudge
-from expunge.errors import UserError
+from expunge.errors import UserError, check_type
 from expunge.files import check_writable, write_json
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
@@ -68,6 +68,7 @@ def attack_protocol(model: Model, protocol: Protocol, patch: Patch | None = None
     """
     from expunge.models.model import applied
 
+    check_type(protocol, Protocol, "protocol", "what expunge.read_protocol returns")
     processes, folder, settings = runtime.current(), Path(out), RunSettings.given(settings)
     measures = [score for score in protocol.scores if score.formula in ATTACKED]
     if not protocol.attack or not measures:

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expunge.errors import UserError
+from expunge.errors import UserError, check_type
 from expunge.protocols.artefacts import Supplied, resolve
 from expunge.protocols.check import check_scores
 from expunge.protocols.rows import Row, Rows, erased_of, rows_of
@@ -68,13 +68,15 @@ def planned(protocol: Protocol, files: Mapping[str, Path], settings: RunSettings
         UserError: files that are missing or others than the protocol's; a list of no rows. ConfigError: a list that
             cannot be read, or formulas that nobody knows.
     """
+    check_type(protocol, Protocol, "protocol", "what expunge.read_protocol returns")
     if protocol.kind != "published":
         raise UserError(f"the protocol {protocol.protocol} is the product's own evaluation of an edit",
                         accepted="`expunge evaluate PATCH --protocol` for it, with a patch")
     check_scores(protocol)
     protocol = with_stand_ins(protocol, settings.stand_ins)
     artefacts = protocol.artefacts()
-    given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **packaged_files(protocol), **files}
+    given = {**{one.role: Path(one.place) for one in artefacts if one.place}, **packaged_files(protocol),
+             **{role: Path(place) for role, place in files.items()}}
     listed = protocol.prompts.artefact
     texts: dict[str, Sequence[str]] = {}
     read: Rows | None = None

@@ -35,13 +35,16 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
             otherwise than it.
         StorageError: a file cannot be written.
     """
+    from expunge.errors import check_type
     from expunge.locks import alone
+    from expunge.records import Evaluation
     from expunge.report import card, html
     from expunge.report.about import About
     from expunge.report.covering import without_folders
     from expunge.report.sensitive import redacted
     from expunge.suite_results import check_joined
 
+    check_type(evaluation, Evaluation, "evaluation", "what expunge.evaluate returns")
     check_joined(evaluation)
     about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)
     shown = redacted(evaluation) if redact else evaluation

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from expunge.errors import check_type
 from expunge.files import write_text
 from expunge.records import BenchResult
 from expunge.report.about import NOBODY, About, bench_facts
@@ -44,6 +45,7 @@ def write_bench_report(result: BenchResult, out: str | Path, *, by: str = "", re
         UserError: jinja2 or matplotlib is missing.
         StorageError: a file cannot be written.
     """
+    check_type(result, BenchResult, "result", "what expunge.run_bench returns")
     about = About(by.strip(), redact, result.digest)
     shown = redacted_bench(result) if redact else result
     page = bench_html(shown, about)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from expunge.errors import check_type
 from expunge.files import write_text
 from expunge.records import SequenceResult
 from expunge.report.about import NOBODY, About, sequence_facts
@@ -38,6 +39,7 @@ def write_sequence_report(result: SequenceResult, out: str | Path, *, by: str = 
     Raises:
         UserError: jinja2 is missing. StorageError: a file cannot be written.
     """
+    check_type(result, SequenceResult, "result", "what expunge.run_sequence returns")
     about = About(by.strip(), redact, result.digest)
     shown = redacted_sequence(result) if redact else result
     page = sequence_html(shown, about)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -47,12 +47,12 @@ Note = Callable[[str], None]
 
 
 @isolated
-def run_sequence(settings: SequenceSettings | str | Path, *, out: str | Path | None = None, make: bool = True,
-                 progress: Progress | None = None, world: World | None = None) -> SequenceResult:
+def run_sequence(settings: SequenceSettings | Mapping[str, object] | str | Path, *, out: str | Path | None = None,
+                 make: bool = True, progress: Progress | None = None, world: World | None = None) -> SequenceResult:
     """Run a sequence, or what is left of it, and write its record to `<out>/sequence.json`.
 
     Args:
-        settings: the sequence, or its YAML or TOML file.
+        settings: the sequence, what its file would hold, or its YAML or TOML file.
         out: folder of everything; None means the sequence's own.
         make: False makes nothing and gathers what there is.
         progress: told (requests met since the start, requests that were to be met then, what is being done).

@@ -7,7 +7,7 @@ requests among them, before a model is opened.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from typing_extensions import Self
 
 from expunge.config import Settings, alone, knob, merged, read_settings_file
-from expunge.errors import UserError
+from expunge.errors import UserError, check_type
 from expunge.evaluation import EvaluateSettings
 from expunge.metrics.base import PromptCounts
 from expunge.models.source import Source
@@ -170,11 +170,14 @@ def check_next(settings: SequenceSettings, number: int) -> None:
                             remedy=error.remedy or "change the new one, or mark the earlier one `withdrawn`") from error
 
 
-def read_sequence(file: str | Path, *changes: dict[str, Any]) -> SequenceSettings:
-    """The sequence in a YAML or TOML file, with `changes` over it.
+def read_sequence(file: str | Path | Mapping[str, Any], *changes: dict[str, Any]) -> SequenceSettings:
+    """The sequence in a YAML or TOML file, or what such a file would hold, with `changes` over it.
 
     Raises:
         ConfigError: every mistake at once.
     """
+    if isinstance(file, Mapping):
+        return SequenceSettings.build(merged(file, *changes), "the sequence")
+    check_type(file, (str, Path), "sequence", "its settings, a mapping of them, or a file")
     return SequenceSettings.build(merged(read_settings_file(Path(file)), *changes), str(file))
 
