@@ -32,7 +32,7 @@ from expunge.records import AttackRun, Attempt, ItemKey, Score, SuiteResult
 
 TAKEN = "broken by an attack without evidence, no other was given it"
 """Why an item is not in `attack/worst/evidence`."""
-UNTRIED = "broken, not shown again by fresh seeds, and not given to later attacks"
+UNTRIED = "not shown again, and not given to later attacks"
 """Why an item is not in `attack/worst/fresh`."""
 
 
