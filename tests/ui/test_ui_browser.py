@@ -1,13 +1,8 @@
-"""The page in a real, headless Chromium: load, draw, erase, attack, stop, reload, label; wide and narrow.
-
-It drives the system's own Chromium; where there is none, or no playwright, it is skipped and says so.
-"""
+"""The page in a real, headless Chromium: load, draw, erase, attack, stop, reload, label; wide and narrow."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,10 +13,9 @@ from sides_world import sides_world
 from expunge.records import Detection
 from expunge.ui.served import Served
 from expunge.ui.server import Page, serving
+from headless import chromium, needs_chromium
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium among the system's programs")
+pytestmark = needs_chromium
 PATIENCE = 120_000
 """Milliseconds for anything to appear, on a busy machine."""
 PAGES = ("compare", "attack", "erase", "reports", "label")
@@ -29,11 +23,8 @@ PAGES = ("compare", "attack", "erase", "reports", "label")
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture
