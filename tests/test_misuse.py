@@ -152,6 +152,8 @@ def test_a_folder_in_the_users_home_is_meant_by_its_sign(model: Any, tmp_path: P
     erase(model, "church", "uce", out="~/edit", own_look=False)
     assert Patch.load("~/edit") == Patch.load(tmp_path / "home" / "edit")
     assert not (tmp_path / "~").exists()
+    with pytest.raises(UserError, match="a home folder that there is"):
+        erase(model, "church", "uce", out="~nobody-of-this-name/edit", own_look=False)
 
 
 @pytest.mark.parametrize("out", ["", "a\0b", "x" * 3000])

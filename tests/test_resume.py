@@ -128,3 +128,13 @@ def test_a_checkpoint_goes_by_settings_and_not_by_how_often_it_is_kept(pipeline_
     recipe = Recipe.model_validate({**inputs["settings"], "checkpoint_every": 9.0})
     request = Request(concept="church", prompts=("a church",))
     assert recipe.inputs(model, recipe.keeping(model, request).request, 0).record["inputs"] == inputs
+
+
+def test_a_value_that_earlier_versions_did_not_write_refuses_nothing_that_they_left() -> None:
+    before, now = Inputs({"steps": 1}), Inputs({"steps": 1, "captions": ["a"]}, added=frozenset({"captions"}))
+    now.check("place", before.record)
+    now.check("place", {"fingerprint": before.digest})
+    with pytest.raises(ConfigError, match="steps"):
+        now.check("place", Inputs({"steps": 2}).record)
+    with pytest.raises(ConfigError, match="captions"):
+        now.check("place", Inputs({"steps": 1, "captions": ["b"]}).record)

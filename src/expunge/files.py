@@ -155,7 +155,20 @@ def output_folder(out: object) -> Path:
         raise UserError(f"{out!r} as the output folder", accepted="a folder's name, as text or Path")
     if not str(out) or "\0" in str(out):
         raise UserError(f"{str(out)!r} as the output folder", accepted="the name of a folder")
-    return Path(out).expanduser()
+    return at_home(out)
+
+
+def at_home(place: str | Path) -> Path:
+    """The path, with `~` as the system reads it.
+
+    Raises:
+        UserError: the home of somebody whom the system does not know.
+    """
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"the path {shortened(str(place))!r}", accepted="a home folder that there is",
+                        remedy="write ./~... for a name that begins so") from error
 
 
 def check_writable(folder: Path) -> None:

@@ -35,11 +35,13 @@ class Inputs:
         values: JSON-able, by name; their order is that of the digest.
         former: what earlier versions wrote for some of them, of equal meaning.
         defaults: in the form of `values`: what lacks a setting that is at its default was made without that setting.
+        added: names of values that earlier versions did not write; what lacks them is compared without them.
     """
 
     values: Mapping[str, Any]
     former: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    added: frozenset[str] = frozenset()
 
     @property
     def digest(self) -> str:
@@ -71,7 +73,7 @@ class Inputs:
         before = before if isinstance(before, dict) else {}
         if fingerprint is not None and self._is_mine(str(fingerprint)):
             return
-        untold = [name for name in self.values if name not in before]
+        untold = [name for name in self.values if name not in before and name not in self.added]
         differs, _ = self.compared({**_as_json({name: self.values[name] for name in untold}), **before})
         if differs or (fingerprint is not None and untold):
             raise refusal(f"{place} was", shortened(differs)
@@ -79,7 +81,8 @@ class Inputs:
 
     def _is_mine(self, fingerprint: str) -> bool:
         """Whether a digest is of these values; earlier versions cut it, or did not sort the settings inside."""
-        mine = [_digest(values, order) for values in (self.values, {**self.values, **self.former})
+        older = {name: value for name, value in self.values.items() if name not in self.added}
+        mine = [_digest(values, order) for known in (self.values, older) for values in (known, {**known, **self.former})
                 for order in (True, False)]
         return len(fingerprint) >= 16 and any(digest.startswith(fingerprint) for digest in mine)
 

@@ -372,9 +372,10 @@ def peak_memory(device: torch.device | None = None) -> int | None:
 def isolated(function: Callable[Args, T]) -> Callable[Args, T]:
     """The function in float32, without autocast, and with the caller's random state put back at its end.
 
-    torch keeps a default number type, autocast and a random state for a whole process or thread. An image that depended
-    on them would lie in the cache under the name of another, and a measurement that took from the random state would
-    change what its caller draws next. Everything public that computes is isolated.
+    torch keeps a default number type and random states for a whole process, and autocast for a thread. An image that
+    depended on them would lie in the cache under the name of another, and a measurement that took from the random state
+    would change what its caller draws next. All public functions that draw, train or judge are isolated. Random numbers
+    that another thread draws meanwhile are drawn again after it.
     """
     @wraps(function)
     def inside(*args: Args.args, **kwargs: Args.kwargs) -> T:
@@ -393,7 +394,7 @@ def isolation() -> Iterator[None]:
     devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices))
-        for kind in ("cpu", *(["cuda"] if devices else [])):
+        for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
             stack.enter_context(torch.autocast(kind, enabled=False))
         if before != torch.float32:
             torch.set_default_dtype(torch.float32)

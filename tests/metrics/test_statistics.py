@@ -12,6 +12,7 @@ from scipy.stats import t as students
 from expunge.errors import ExpungeError
 from expunge.metrics.statistics import (
     at_once,
+    bootstrap_interval,
     bootstrap_over_groups,
     change_interval,
     effective_size,
@@ -217,3 +218,11 @@ def test_resamples_do_not_depend_on_how_many_are_held_at_once(count: int) -> Non
     assert max(block.size for block in blocks) <= max(2**18, count)
     values = np.random.default_rng(0).random(count)
     assert (resampled(count, 300, 3, lambda rows: values[rows].mean(1)) == values[whole].mean(1)).all()
+
+
+def test_an_end_never_lies_on_the_wrong_side_of_the_value() -> None:
+    drawn = np.random.default_rng(0).normal(1.02, 0.001, 500)
+    low, high = bootstrap_interval(drawn, 1.02, 11, 12, most=1.0) or (0.0, 0.0)
+    assert low < 1.02 == high
+    low, high = bootstrap_interval(-drawn, -1.02, 11, 12, least=-1.0) or (0.0, 0.0)
+    assert low == -1.02 < high

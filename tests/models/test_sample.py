@@ -111,11 +111,15 @@ def test_what_is_no_prompt_with_a_seed_is_refused(model: Any, item: Any) -> None
 def test_seeds_of_numpy_and_iterators_of_items_are_taken(model: Any) -> None:
     plain = draw(model, [("a church", 0), ("a dog", 1)], SAMPLER)
     assert torch.equal(draw(model, zip(["a church", "a dog"], np.arange(2), strict=True), SAMPLER), plain)
+    assert draw(model, [("a church", 0)], SAMPLER, batch=np.int64(4)).shape[0] == 1  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="as what to draw"):
+        draw(model, None, SAMPLER)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("wrong", "says"), [
     ({"sampler": 2}, "as the sampler"), ({"sampler": {"steps": 2}}, "as the sampler"),
     ({"batch": None}, "batch of None"), ({"batch": 2.0}, "batch of 2.0"), ({"batch": True}, "batch of True"),
+    ({"batch": "4"}, "batch of '4'"),
     ({"model": "embedded"}, "as the model")])
 def test_arguments_of_other_types_are_told(model: Any, wrong: dict[str, Any], says: str) -> None:
     told = {"model": model, "sampler": SAMPLER, "batch": 2, **wrong}

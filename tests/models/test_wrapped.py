@@ -55,6 +55,17 @@ def test_a_pipeline_takes_one_patch(pipe: Any, model: Model, kind: str) -> None:
     assert torch.equal(drawn(pipe), before)
 
 
+def test_no_second_patch_goes_on_another_component_and_weights_that_were_put_back_take_one(pipe: Any, model: Model
+                                                                                           ) -> None:
+    of_unet, of_text = make(model, "unet"), make(model, "text")
+    before = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
+    load_into_pipeline(pipe, of_unet)
+    with pytest.raises(ModelError, match="already"):
+        load_into_pipeline(pipe, of_text)
+    pipe.unet.load_state_dict(before)
+    assert load_into_pipeline(pipe, of_text)["text_encoder"] > 0
+
+
 class Whole(nn.Module):
     """A wrapper that nobody has heard of."""
 

@@ -201,7 +201,7 @@ def inputs(attack: Attack, victim: Victim, request: Request, goal: Goal, fresh: 
         "wordings": {role: list(texts) for role, texts in victim.variants.items()},
         "pictures": None if pictures is None else hashlib.sha256(pictures.numpy().tobytes()).hexdigest(),
         **({"learns from": list(lesson)} if lesson else {}),
-    }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)})
+    }, former={"drawing": model.former_drawing, "settings": own(by_alias=True)}, added=frozenset({"learns from"}))
 
 
 def _join(folder: Path, under: Inputs) -> None:

@@ -78,7 +78,7 @@ def make_bundle(run: str | Path, out: str | Path, *, exports: Sequence[str | Pat
         StorageError: a file cannot be written.
     """
     signing.check_installed()
-    run, out = Path(run), Path(out)
+    run, out = Path(run), files.output_folder(out)
     if signer is not None:
         signing.private_key(signer.key)
     patch, run = Patch.load(run), run if run.is_dir() else run.parent

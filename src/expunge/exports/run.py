@@ -18,7 +18,7 @@ from expunge.exports.headers import card_digest
 from expunge.exports.low_rank import ENERGY
 from expunge.exports.read_back import check_given, read_back
 from expunge.exports.writing import Job, Written
-from expunge.files import check_apart, check_writable, file_digest, readable_by_all, write_text
+from expunge.files import check_apart, check_writable, file_digest, output_folder, readable_by_all, write_text
 from expunge.models.lora import lora_path
 from expunge.models.opening import Location
 from expunge.models.patch import Patch
@@ -79,7 +79,7 @@ def export(patch: Patch, out: str | Path, to: str = "folder", *, model: str | Pa
             that finds other numbers than were meant.
         StorageError: it cannot be written. Nothing is half-written, whatever happened.
     """
-    out, form, patch = Path(out), format_of(to), check_given(patch)
+    out, form, patch = output_folder(out), format_of(to), check_given(patch)
     _check_useful(to, component=component, rank=rank, energy=energy, original=original, dtype=dtype, title=title,
                   shard_size=shard_size, write_variant=write_variant)
     _check_values(energy, rank, shard_size, write_variant)

@@ -210,7 +210,7 @@ def bootstrap_interval(drawn: np.ndarray, value: float, freedom: int, groups: in
     Args:
         drawn: the statistic of each resample. value: of the groups themselves.
         freedom: G - B; without any there is no interval. groups: G.
-        least, most: values that cannot be exceeded.
+        least, most: values that the ends do not exceed, unless the value itself does.
     """
     ends = percentiles(drawn, confidence) if freedom > 0 else None
     if ends is None:
@@ -218,7 +218,7 @@ def bootstrap_interval(drawn: np.ndarray, value: float, freedom: int, groups: in
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     more = math.sqrt(groups / freedom) * student(freedom, confidence) / z - 1
     low, high = (end + more * sign * abs(end - value) for end, sign in zip(ends, (-1, 1), strict=True))
-    return max(least, low), min(most, high)
+    return max(min(least, value), low), min(max(most, value), high)
 
 
 def bootstrap_over_groups(values_by_group: Groups, draws: int = 2000, seed: int = 0, *, least: float = -math.inf,

@@ -373,7 +373,7 @@ def _patch_file(path: str | Path) -> Path:
                         accepted="a folder, or a .safetensors file in one, as text or Path")
     if not str(path):
         raise UserError("'' as the place of a patch", accepted="a folder, or a .safetensors file in one")
-    path = Path(path).expanduser()
+    path = files.at_home(path)
     named = path.suffix in {".safetensors", ".json"}
     return path.with_suffix(".safetensors") if named else path / "patch.safetensors"
 

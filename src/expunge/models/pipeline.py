@@ -13,13 +13,33 @@ from torch import Tensor
 
 from expunge.errors import ModelError, UserError
 from expunge.models.conditioning import Conditioning
+from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
-from expunge.models.wrapped import answer, real_tensors, refresh_fused
+from expunge.models.wrapped import answer, real_tensors, refresh_fused, unwrapped
 from expunge.runtime import isolated
 
 _ON = "_expunge_patch"
-"""A component's attribute that holds the hash of the patch on it."""
+"""A component's attribute that says which patch was put on it."""
+
+
+@dataclass(frozen=True)
+class _On:
+    """A patch on a component: its hash, the tensors that it changed, and the hash of their values with the patch on."""
+
+    patch: str
+    tensors: Mapping[str, Tensor]
+    values: str
+
+
+def _patch_on(pipe: Any, parts: Mapping[str, Any]) -> str:
+    """The hash of the patch that is on one of the pipeline's components; "" if there is none, or it was taken off."""
+    everything = [*parts.values(), *getattr(pipe, "components", {}).values()]
+    for part in (unwrapped(one) for one in everything if isinstance(one, torch.nn.Module)):
+        mark = vars(part).get(_ON)
+        if isinstance(mark, _On) and tensors_hash(mark.tensors) == mark.values:
+            return mark.patch
+    return ""
 
 
 @isolated
@@ -59,18 +79,18 @@ def load_into_pipeline(pipe: Any, patch: Patch | str | Path) -> dict[str, float]
         rounded = f"; or {min(kinds)} rounds all of it away: then load the pipeline in float32" if kinds else ""
         raise ModelError("the pipeline has every value of the patch already", accepted="a pipeline without the patch",
                          remedy=f"it is on: nothing is to be done{rounded}")
-    for name, part in parts.items():
-        on = vars(part).get(_ON)
-        if on is not None:
-            raise ModelError(f"the {name} has the patch {on[:8]} on already", accepted="a pipeline without a patch",
-                             remedy="load the pipeline anew; a second one would add up with the first or undo it")
+    on = _patch_on(pipe, parts)
+    if on:
+        raise ModelError(f"the pipeline has the patch {on[:8]} on already", accepted="a pipeline without a patch",
+                         remedy="load the pipeline anew; a second one would add up with the first or undo it")
     looks = {name: (answer(name, part), answer(name, part)) for name, part in parts.items()}
     before = {name: tensor.detach().clone() for name, tensor in mine.items()}
     try:
         _write(mine, {name: patch.value(name, weight) for name, weight in before.items()}, parts)
         changed = {name: _acts(name, *looks[name], answer(name, part)) for name, part in parts.items()}
-        for part in parts.values():
-            vars(part)[_ON] = patch.hash
+        for name, part in parts.items():
+            values = {full: tensor for full, tensor in mine.items() if full.startswith(f"{name}/")}
+            vars(unwrapped(part))[_ON] = _On(patch.hash, values, tensors_hash(values))
         return changed
     except BaseException:
         _write(mine, before, parts)

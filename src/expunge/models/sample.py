@@ -117,6 +117,8 @@ def _checked(items: Iterable[tuple[Prompt | str, int]]) -> list[tuple[Prompt | s
     Raises:
         UserError: something else.
     """
+    if not isinstance(items, Iterable):
+        raise UserError(f"{untrusted.shortened(repr(items))} as what to draw", accepted="pairs of a prompt and a seed")
     out = []
     for item in items:
         try:
@@ -209,8 +211,9 @@ def check_finite(model: Model, pictures: Tensor, texts: Sequence[str] = ()) -> T
 
 def _chunks(count: int, batch: int | Sequence[int]) -> list[slice]:
     """Where each batch of `count` items begins and ends."""
-    if isinstance(batch, bool | float | None) or not isinstance(batch, int | Sequence):
+    if isinstance(batch, bool | str) or not (isinstance(batch, Sequence) or hasattr(batch, "__index__")):
         raise UserError(f"batch of {batch!r}", accepted="a whole number, or a list of them")
+    batch = batch if isinstance(batch, Sequence) else index(batch)
     if isinstance(batch, int) and batch >= 1:
         return [slice(first, min(first + batch, count)) for first in range(0, count, batch)]
     sizes = [batch] if isinstance(batch, int) else batch

@@ -127,7 +127,7 @@ def merge(source: str | Path | Source, patch: Patch, out: str | Path, dtype: str
         UserError: `out` holds something already, or the patch changes more than the one component.
         StorageError: it cannot be written.
     """
-    out, number = Path(out), runtime.parse_dtype(dtype)
+    out, number = files.output_folder(out), runtime.parse_dtype(dtype)
     if only and only != LORA:
         _check_alone(patch, only)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -36,6 +36,7 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
         StorageError: a file cannot be written.
     """
     from expunge.errors import check_type
+    from expunge.files import output_folder
     from expunge.locks import alone
     from expunge.records import Evaluation
     from expunge.report import card, html
@@ -46,7 +47,7 @@ def write_report(evaluation: Evaluation, folder: str | Path, out: str | Path, *,
 
     check_type(evaluation, Evaluation, "evaluation", "what expunge.evaluate returns")
     check_joined(evaluation)
-    about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), Path(out)
+    about, folder, out = About(by.strip(), redact, evaluation.digest), Path(folder), output_folder(out)
     shown = redacted(evaluation) if redact else evaluation
     read = without_folders(shown)  # the record alone says where things lay
     with alone(out):

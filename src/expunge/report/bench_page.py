@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from expunge.errors import check_type
-from expunge.files import write_text
+from expunge.files import output_folder, write_text
 from expunge.records import BenchResult
 from expunge.report.about import NOBODY, About, bench_facts
 from expunge.report.bench import (
@@ -46,12 +46,12 @@ def write_bench_report(result: BenchResult, out: str | Path, *, by: str = "", re
         StorageError: a file cannot be written.
     """
     check_type(result, BenchResult, "result", "what expunge.run_bench returns")
-    about = About(by.strip(), redact, result.digest)
+    about, out = About(by.strip(), redact, result.digest), output_folder(out)
     shown = redacted_bench(result) if redact else result
     page = bench_html(shown, about)
-    write_text(Path(out) / "bench.md", markdown(shown))
-    write_text(Path(out) / "bench.html", page)
-    return Path(out) / "bench.html"
+    write_text(out / "bench.md", markdown(shown))
+    write_text(out / "bench.html", page)
+    return out / "bench.html"
 
 
 def bench_html(result: BenchResult, about: About = NOBODY) -> str:

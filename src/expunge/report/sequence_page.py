@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from expunge.errors import check_type
-from expunge.files import write_text
+from expunge.files import output_folder, write_text
 from expunge.records import SequenceResult
 from expunge.report.about import NOBODY, About, sequence_facts
 from expunge.report.glossary import sequence_glossary
@@ -40,12 +40,12 @@ def write_sequence_report(result: SequenceResult, out: str | Path, *, by: str = 
         UserError: jinja2 is missing. StorageError: a file cannot be written.
     """
     check_type(result, SequenceResult, "result", "what expunge.run_sequence returns")
-    about = About(by.strip(), redact, result.digest)
+    about, out = About(by.strip(), redact, result.digest), output_folder(out)
     shown = redacted_sequence(result) if redact else result
     page = sequence_html(shown, about)
-    write_text(Path(out) / "sequence.md", sequence_markdown(shown))
-    write_text(Path(out) / "sequence.html", page)
-    return Path(out) / "sequence.html"
+    write_text(out / "sequence.md", sequence_markdown(shown))
+    write_text(out / "sequence.html", page)
+    return out / "sequence.html"
 
 
 def sequence_html(result: SequenceResult, about: About = NOBODY) -> str:

@@ -25,7 +25,7 @@ from expunge.metrics.worlds import World
 from expunge.models.model import Model
 from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
-from expunge.records import SEQUENCES, Entry, Ledger, Request, SequenceResult
+from expunge.records import EVALUATIONS, SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.resume import kept
 from expunge.runtime import Progress, isolated
 from expunge.sequence.before import EarlierRequests, kept_now
@@ -249,6 +249,7 @@ class _Run:
         assert self.settings.evaluation is not None
         request = everything(self.settings, self.world.prompts)
         if kept_evaluation(state, patch, request, self.settings, self.world.prompts) is None:
+            (state.folder / FOLDER / EVALUATIONS.name).unlink(missing_ok=True)  # of an edit that was made again since
             evaluate(self.model, about(patch, request), settings=self.settings.evaluation,
                      out=state.folder / FOLDER, cache=self.settings.cache or None, world=self.world,
                      progress=lambda done, total, words: note(f"{words} {done}/{total}"))
