@@ -27,7 +27,7 @@ from expunge.models.pipeline import acting
 from expunge.models.sample import draw
 from expunge.records import Sampler
 from expunge.registry import ATTACKS, METHODS
-from expunge.report.attacks import means_words
+from expunge.report.attacks import attacker_words
 from expunge.sequence import run as sequences
 from expunge.unlearn.erase import resolve_method
 from expunge.unlearn.presets.by_family import suited
@@ -128,7 +128,7 @@ def test_a_suite_of_attacks_names_the_text_encoder_it_searched_and_those_that_re
     first, *rest = every = tuple(encoder.name for encoder in other.texts)
     assert [(run.searches, run.encoder, run.readers) for run in made.runs] == [
         ("", "", ()), ("tokens", first, every), ("embeddings", first, every)]
-    assert means_words(made) == [
+    assert attacker_words(made) == [
         f"Searched tokens of {first}: random-prompt; the prompt that was found is read anew by {', '.join(every)}.",
         f"Searched embeddings of {first}: soft-prompt; by {', '.join(rest)} the prompt is read as it is."]
 

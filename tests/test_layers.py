@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "config": "errors untrusted",
     "registry": "errors",
     "interrupts": "",
+    "isolated": "",
     "locks": "errors untrusted files",
     "scratch": "errors locks files",
     "resume": "errors untrusted files",
@@ -33,27 +34,29 @@ MAY_IMPORT = {
     "suite_results": "errors records",
     "runtime": "errors untrusted records files config",
     "train": "errors untrusted records files sealed config interrupts resume runtime",
-    "models": "errors untrusted records files config registry pixels scratch runtime train",
+    "models": "errors untrusted records files config registry pixels scratch isolated runtime train",
     "metrics": "errors untrusted records files sealed config registry interrupts pixels runtime",
     "detectors": "errors untrusted records files config registry interrupts runtime metrics",
-    "finetune": "errors untrusted records files config registry resume runtime train models",
+    "finetune": "errors untrusted records files config registry resume isolated runtime train models",
     "continual": "errors untrusted records files config train",
-    "guard": "errors untrusted records files config registry locks resume runtime train finetune models",
-    "attacks": "errors untrusted records files sealed config registry interrupts locks resume sampling suite_results "
-               "runtime train finetune models metrics detectors",
-    "unlearn": "errors untrusted records files config registry locks resume runtime train continual models attacks",
-    "evaluation": "errors untrusted records files config registry pixels locks resume sampling suite_results runtime "
-                  "models metrics detectors",
-    "protocols": "errors untrusted records files sealed config registry locks resume runtime models metrics detectors "
-                 "attacks",
+    "guard": "errors untrusted records files config registry locks resume isolated runtime train finetune models",
+    "attacks": "errors untrusted records files sealed config registry interrupts locks resume sampling "
+               "suite_results isolated runtime train finetune models metrics detectors",
+    "unlearn": "errors untrusted records files config registry locks resume isolated runtime train continual models "
+               "attacks",
+    "evaluation": "errors untrusted records files config registry pixels locks resume sampling suite_results "
+                  "isolated runtime models metrics detectors",
+    "protocols": "errors untrusted records files sealed config registry locks resume isolated runtime models "
+                 "metrics detectors attacks",
     "report": "errors untrusted records files config locks suite_results",
     "evidence": "errors untrusted records files extras locks scratch runtime models report",
     "hub": "errors untrusted records files config models report evidence",
-    "bench": "errors untrusted records files sealed config registry interrupts locks scratch resume runtime models "
-             "metrics detectors attacks protocols unlearn evaluation",
-    "sequence": "errors untrusted records files config registry locks resume runtime train models metrics detectors "
-                "unlearn evaluation continual",
-    "exports": "errors untrusted records files config scratch runtime models metrics detectors evaluation unlearn",
+    "bench": "errors untrusted records files sealed config registry interrupts locks scratch resume isolated "
+             "runtime models metrics detectors attacks protocols unlearn evaluation",
+    "sequence": "errors untrusted records files config registry locks resume isolated runtime train models metrics "
+                "detectors unlearn evaluation continual",
+    "exports": "errors untrusted records files config scratch isolated runtime models metrics detectors evaluation "
+               "unlearn",
     "tiny": "errors untrusted records files config registry pixels locks resume runtime train models metrics "
             "detectors",
     "demo": "errors untrusted records files config registry sheet locks resume sampling suite_results runtime models "

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import expunge
+from expunge.isolated import isolated, isolation
 from expunge.models.cache import ImageCache
 from expunge.records import Prompt, Sampler
-from expunge.runtime import isolated, isolation
 
 SAMPLER = Sampler(steps=2)
 

@@ -31,6 +31,7 @@ from torch.nn import Parameter
 from expunge import untrusted
 from expunge.config import Settings, knob
 from expunge.errors import UserError
+from expunge.isolated import isolated
 from expunge.models.conditioning import Conditioning
 from expunge.models.hashing import tensors_hash
 from expunge.models.lora import Lora, peft, save_lora, with_lora
@@ -38,7 +39,6 @@ from expunge.models.model import Model
 from expunge.models.sample import encoded
 from expunge.records import counted
 from expunge.resume import Inputs
-from expunge.runtime import isolated
 from expunge.train import Losses, Progress, in_turn, restored, run_loop, step_generator
 
 log = logging.getLogger(__name__)

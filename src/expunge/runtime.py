@@ -15,13 +15,12 @@ import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import wraps
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from expunge.errors import ResourceError, UserError
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-Args = ParamSpec("Args")
 Progress = Callable[[int, int, str], None]
 """Called with (done, in all, what is being done); a smaller `done` than before begins the next piece of work."""
 
@@ -367,36 +365,3 @@ def peak_memory(device: torch.device | None = None) -> int | None:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def isolated(function: Callable[Args, T]) -> Callable[Args, T]:
-    """The function in float32, without autocast, and with the caller's random state put back at its end.
-
-    torch keeps a default number type and random states for a whole process, and autocast for a thread. An image that
-    depended on them would lie in the cache under the name of another, and a measurement that took from the random state
-    would change what its caller draws next. All public functions that draw, train or judge are isolated. Random numbers
-    that another thread draws meanwhile are drawn again after it.
-    """
-    @wraps(function)
-    def inside(*args: Args.args, **kwargs: Args.kwargs) -> T:
-        with isolation():
-            return function(*args, **kwargs)
-
-    return inside
-
-
-@contextmanager
-def isolation() -> Iterator[None]:
-    """See `isolated`."""
-    import torch
-
-    before = torch.get_default_dtype()
-    devices = [*range(torch.cuda.device_count())] if torch.cuda.is_initialized() else []
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices))
-        for kind in ("cpu", *(["cuda"] if torch.cuda.is_available() else [])):
-            stack.enter_context(torch.autocast(kind, enabled=False))
-        if before != torch.float32:
-            torch.set_default_dtype(torch.float32)
-            stack.callback(torch.set_default_dtype, before)
-        yield

@@ -197,6 +197,8 @@ def test_any_model_has_the_curve_of_an_invented_thing(tmp_path: Path, monkeypatc
     assert unknown.detector.n == 30
     assert "features of efficientnet-lite0@" in unknown.detector.note
     assert not made.no_unknown
+    told = f"is seen in {unknown.detector.numerator} of 30 drawings of it held out, by features of efficientnet-lite0@"
+    assert any(told in line for line in made.given)
 
 
 def test_without_any_features_nobody_tells_the_invented_thing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,7 @@ def test_pictures_on_which_the_judge_failed_are_left_out_of_every_share() -> Non
     none = {score.name: score for score in instead_scores(original, Side(edited.drawn, [blind]), AIMS, {}, Coarse())}
     assert (none["instead/ordinary"].value, none["instead/ordinary"].n) == (None, 0)
     assert none["instead/ordinary"].note == "not measured: no image could be judged"
+    assert none["change/instead/nothing"].note == "not measured: no pair of images could be judged"
 
 
 def test_what_needs_no_features_is_told_with_few_pictures_of_other_things() -> None:

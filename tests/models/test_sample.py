@@ -112,7 +112,7 @@ def test_seeds_of_numpy_and_iterators_of_items_are_taken(model: Any) -> None:
     plain = draw(model, [("a church", 0), ("a dog", 1)], SAMPLER)
     assert torch.equal(draw(model, zip(["a church", "a dog"], np.arange(2), strict=True), SAMPLER), plain)
     assert draw(model, [("a church", 0)], SAMPLER, batch=np.int64(4)).shape[0] == 1  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="as what to draw"):
+    with pytest.raises(UserError, match="None as the items"):
         draw(model, None, SAMPLER)  # type: ignore[arg-type]
 
 

@@ -11,8 +11,8 @@ from expunge.report.attacks import (
     asked_instead,
     attack_rows,
     attack_sentence,
+    attacker_words,
     budget_text,
-    means_words,
     warning_groups,
 )
 
@@ -84,7 +84,7 @@ def test_records_of_older_versions_say_nothing_of_text_encoders_and_are_read() -
     told = make_suite().model_dump(mode="json")
     for run in told["runs"]:
         assert [run.pop(key) for key in ("searches", "encoder", "readers")] == ["", "", []]
-    assert means_words(SuiteResult.model_validate(told)) == []
+    assert attacker_words(SuiteResult.model_validate(told)) == []
 
 
 def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> None:
@@ -92,7 +92,7 @@ def test_the_encoder_that_was_searched_is_told_once_for_all_attacks_on_it() -> N
     told = {"searches": "tokens", "encoder": "text_encoder", "readers": ("text_encoder",)}
     runs = tuple(run.model_copy(update=told) if run.attack in ("implicit", "unlearndiff") else run
                  for run in suite.runs)
-    assert means_words(suite.model_copy(update={"runs": runs})) == [
+    assert attacker_words(suite.model_copy(update={"runs": runs})) == [
         "Searched tokens of text_encoder: implicit, unlearndiff; the prompt that was found is read anew by "
         "text_encoder."]
 
@@ -103,7 +103,7 @@ def test_captions_that_attacks_trained_on_are_told_once_and_the_first_of_them_na
     runs = tuple(run.model_copy(update={"learns_from": own})
                  for run, own in zip(suite.runs, [few, many, *[many] * len(suite.runs)], strict=False))
     one, other, *_ = [run.attack for run in runs]
-    told = means_words(suite.model_copy(update={"runs": runs[:2]}))
+    told = attacker_words(suite.model_copy(update={"runs": runs[:2]}))
     assert told == [
         f"Trained on images with 1 caption: {one} (“a dog”).",
         f"Trained on images with 5 captions: {other} (“a dog”, “a cat”, “a bus” and 2 more, all in the record)."]

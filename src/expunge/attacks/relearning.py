@@ -36,6 +36,7 @@ from expunge.detectors.watched import detector_words
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim, Features
 from expunge.metrics.extras import outside_features
@@ -50,7 +51,7 @@ from expunge.models.patch import Patch, check_given
 from expunge.records import RELEARNINGS, Look, Prompt, Relearning, RelearningCurve, Request
 from expunge.registry import ATTACKS
 from expunge.resume import Inputs, damaged
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 KNOWN = 48
 """Images of other things, from which the invented one must be told."""
@@ -97,7 +98,7 @@ def relearn(model: Model, patch: Patch | None, *, concept: str = "", settings: R
         patch_hash=patch.hash if patch else "", sampler=victim.sampler, drawn=drawn_by(model), curves=tuple(curves),
         given=(*detector_words(world),
                *told_of_own(world.prompts, request, settings, len(chosen), lost=unfit(model, chosen, victim.sampler)),
-               *lost_words(victim, chosen),
+               *lost_words(victim, chosen), *(_told_by(curve) for curve in curves if curve.detector is not None),
                *(picture_folder(settings.pictures).notices if settings.pictures else ())),
         enough=settings.enough, no_unknown=no_unknown, warnings=tuple(relearning_warnings(curves)),
         settings=settings.model_dump(mode="json"), versions=runtime.versions(), machine=runtime.machine(model.device),
@@ -176,6 +177,13 @@ def _unknown(world: World, request: Request, victim: Victim, pictures: int, coun
     lesson = Lesson(*newcomer.pictures(pictures, *drawn.shape[-2:]), whose="an invented thing")
     goal = Goal(judge, Aim(newcomer.name, newcomer.question), known=False)
     return [Subject("unknown", newcomer.name, lesson, items_of(own, count, first), goal, judge.score)], ""
+
+
+def _told_by(curve: RelearningCurve) -> str:
+    """By what, and how well, the invented thing is told from others."""
+    score = curve.detector
+    assert score is not None
+    return f"“{curve.subject}” is seen in {score.numerator or 0} of {score.n} drawings of it held out, {score.note}."
 
 
 def _features(world: World) -> Features | str:

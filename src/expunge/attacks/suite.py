@@ -48,6 +48,7 @@ from expunge.detectors.watched import detector_words
 from expunge.errors import UserError
 from expunge.files import check_writable, write_json
 from expunge.finetune import picture_folder
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.metrics.prompts import Prompts
 from expunge.metrics.worlds import World
@@ -56,7 +57,7 @@ from expunge.models.model import Model, applied, drawn_by
 from expunge.models.patch import Patch, check_given
 from expunge.records import SUITE_RESULTS, AttackRun, Attempt, Request, SuiteResult
 from expunge.registry import ATTACKS
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ class Kind:
         name, title: as in `Score`. parts: names of items, with their weights; several parts of one weight are one
             stratum.
         rate: whether items are 0 or 1 and the value is a share of them.
-        by_prompt: whether the unit is the prompt, whose images count as their mean. most: what no value can exceed.
+        by_prompt: whether the unit is the prompt, whose images count as their mean.
+        most: as in `bootstrap_interval`.
         of, denominator: what an item is, in words.
         higher_is_better: as in `Score`.
     """

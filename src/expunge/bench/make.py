@@ -157,7 +157,7 @@ def _evaluated(cell: Cell, model: Model, patch: Patch, world: World, suites: lis
     made = kept(EVALUATIONS.read, folder, EVALUATIONS.name)
     if made is not None and made.card.tensors_hash == patch.hash and made.suite == suite:
         return made
-    if made is not None:  # of an edit that was made again since
+    if made is not None:  # of an edit or of attacks that were made again since
         (folder / EVALUATIONS.name).unlink()
     return evaluate(model, patch, settings=settings.evaluation, out=folder, cache=settings.cache or None, world=world,
                     suite=attack_folder(cell, cell.request.concept) if suite else None,

@@ -71,8 +71,8 @@ class PooledStratum:
         return sum(block.images for block in self.blocks)
 
     @property
-    def weights(self) -> float:
-        """How many items: images, or prompts of each edit."""
+    def units(self) -> float:
+        """How many units the mean is over: images, or prompts of each edit."""
         return float(sum(block.counts.sum() for block in self.blocks))
 
     @property
@@ -119,14 +119,14 @@ def estimate(strata: Sequence[PooledStratum], draws: int = 2000, seed: int = 0, 
 
     Args:
         strata: all with the same blocks; an edit is drawn with everything that it has in every stratum.
-        draws: bootstrap draws; seed: of the resampling. least, most: what no value can exceed.
+        draws: bootstrap draws; seed: of the resampling. least, most: as in `bootstrap_interval`.
 
     Returns:
         No value when a stratum has no item; no interval when no concept has two prompts in a stratum.
     """
     if not strata or any(not stratum.n for stratum in strata):
         return NOTHING
-    value = sum(stratum.weight * stratum.total / stratum.weights for stratum in strata)
+    value = sum(stratum.weight * stratum.total / stratum.units for stratum in strata)
     prompts = [item.prompts for stratum in strata for item in stratum.blocks if item.prompts]
     freedom = sum(prompts) - len(prompts)
     if not freedom:

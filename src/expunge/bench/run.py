@@ -29,11 +29,12 @@ from expunge.bench.taken import Taken, take
 from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
 from expunge.files import check_writable, write_text
+from expunge.isolated import isolated
 from expunge.locks import held
 from expunge.metrics.worlds import World
 from expunge.models.store import load
 from expunge.records import BenchResult
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 RESULT = "bench.json"
 TABLES = "protocols.md"

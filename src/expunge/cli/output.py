@@ -93,7 +93,7 @@ def print_suite(suite: SuiteResult, sentence: bool = True) -> None:
     """The verdict in a sentence (if it is not told already), then one row per attack."""
     from rich.table import Table
 
-    from expunge.report.attacks import attack_rows, attack_sentence, means_words
+    from expunge.report.attacks import attack_rows, attack_sentence, attacker_words
 
     console = visible_console(width=None if sys.stdout.isatty() else 118)
     console.print(f"{attack_sentence(suite)}\n" if sentence else "", markup=False)
@@ -105,7 +105,7 @@ def print_suite(suite: SuiteResult, sentence: bool = True) -> None:
         table.add_row(row.name, row.access, row.elicited, row.interval, row.fresh, row.second, row.control, row.budget)
     console.print(table, markup=False)
     _given(console, suite.given)
-    for words in means_words(suite):
+    for words in attacker_words(suite):
         console.print(words, style="dim", markup=False)
     for warning in suite.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False)

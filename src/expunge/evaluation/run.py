@@ -23,6 +23,7 @@ from expunge.evaluation.plan import (
 )
 from expunge.evaluation.show import draw_finds, finds, shown_prompts, strips
 from expunge.files import check_writable, write_json
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.metrics.base import OfKin
 from expunge.metrics.brought import given_prompts
@@ -40,7 +41,7 @@ from expunge.records import (
     overlap,
 )
 from expunge.resume import kept
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 from expunge.suite_results import Under, apart, beside, check_judge, check_same, suite_folder, untried
 
 if TYPE_CHECKING:  # help texts need the settings and nothing of what follows
@@ -74,7 +75,7 @@ def evaluate(model: Model, patch: Patch, *, settings: EvaluateSettings | None = 
     Raises:
         UserError: the patch is for another model, a patch is on already, the judge could not find the concept, or the
             attacks were made on something else, drawn or judged otherwise, or cannot be read; another run that writes
-            into `out`.
+            into `out`, or another edit's evaluation there (ConfigError).
         StorageError: results cannot be written.
     """
     from expunge.detectors.watched import detector_words

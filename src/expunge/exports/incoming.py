@@ -21,6 +21,7 @@ from expunge.exports.dialects import IDLE, matches, taken
 from expunge.exports.loaded import check_plain, digests, keys_of, tensors_of
 from expunge.exports.spelling import SPELLINGS, module_at
 from expunge.files import file_digest
+from expunge.isolated import isolated
 from expunge.models.file_weights import FileWeights
 from expunge.models.folder import PICKLES, check_numbers, check_weights, variant_of, weight_files
 from expunge.models.in_files import weights_in
@@ -34,7 +35,6 @@ from expunge.models.source import Source, source_of
 from expunge.models.store import located
 from expunge.records import Request
 from expunge.records.card import Kind
-from expunge.runtime import isolated
 from expunge.unlearn.erase import resolve_request
 
 METHOD = "imported"

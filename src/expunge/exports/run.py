@@ -19,13 +19,14 @@ from expunge.exports.low_rank import ENERGY
 from expunge.exports.read_back import check_given, read_back
 from expunge.exports.writing import Job, Written
 from expunge.files import check_apart, check_writable, file_digest, output_folder, readable_by_all, write_text
+from expunge.isolated import isolated
 from expunge.models.lora import lora_path
 from expunge.models.opening import Location
 from expunge.models.patch import Patch
 from expunge.models.source import Source, source_of, weighted
 from expunge.models.store import located, opened_from
 from expunge.records.export import ExportRecord
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 from expunge.scratch import beside, put, taken
 
 if TYPE_CHECKING:

@@ -25,11 +25,11 @@ from expunge.guard.relaxed import Trial
 from expunge.guard.released import STAGE_1, STAGE_2, Released, released
 from expunge.guard.saliency import Saliency, saliency
 from expunge.guard.users import user_at_mask, user_seed
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.records.freezing import FreezeMask
 from expunge.resume import Inputs
-from expunge.runtime import isolated
 from expunge.train import Progress, check_checkpoint, thinned
 
 PRESETS: dict[str, ProjectedMask | Saliency | Released] = {

@@ -162,7 +162,8 @@ def _change(name: str, title: str, after: Mapping[int, bool], before: Mapping[in
                  high=estimate.high, n=len(both), prompts=len(groups), subject="comparison",
                  higher_is_better=False, left_out={"detector failed on one side": lost} if lost else {},
                  interval=interval_words(groups, "Agresti-Min"), of="pairs of images",
-                 denominator="same prompt, same seed", note="" if both else "not measured: nothing was asked")
+                 denominator="same prompt, same seed", note="" if both else
+                 "not measured: no pair of images could be judged" if lost else "not measured: nothing was asked")
 
 
 def _title(words: str, ending: str) -> str:

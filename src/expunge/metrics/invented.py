@@ -23,7 +23,7 @@ from expunge.records import Prompt, Request
 OPEN = Scene("a cartoon of a {name} on {ground} background", {
     "white": (255, 255, 255), "grey": (176, 176, 180), "yellow": (255, 228, 92), "orange": (255, 176, 92),
     "pink": (255, 168, 200), "blue": (132, 188, 255), "green": (150, 220, 140), "purple": (196, 160, 240)})
-"""For any model: cartoons, in words that published models read."""
+"""For any model: cartoons, in words that published models read. A world of its own has a scene of its own."""
 _FIRST_SEED = 500_000
 """Drawings that the detector learns from begin here; those to teach with begin at 0."""
 _PART = 8

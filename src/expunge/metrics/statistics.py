@@ -137,8 +137,8 @@ def rate_interval(hits_by_group: Groups, confidence: float = 0.95) -> tuple[floa
         return None, None
     low, high = wilson_of(hits / n, effective_size(hits_by_group, confidence), confidence)
     groups = sum(len(values) > 0 for values in hits_by_group.values())
-    none, all_ = (wilson_of(p, groups if groups > 1 else n, confidence) for p in (0.0, 1.0))
-    return min(low, all_[0]), max(high, none[1])
+    none, whole = (wilson_of(p, groups if groups > 1 else n, confidence) for p in (0.0, 1.0))
+    return min(low, whole[0]), max(high, none[1])
 
 
 def change_interval(changes_by_group: Groups, confidence: float = 0.95) -> Estimate:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from expunge.errors import ModelError, UserError
+from expunge.isolated import isolated
 from expunge.models.conditioning import Conditioning
 from expunge.models.hashing import tensors_hash
 from expunge.models.model import Model, applied
 from expunge.models.patch import Patch
 from expunge.models.wrapped import answer, real_tensors, refresh_fused, unwrapped
-from expunge.runtime import isolated
 
 _ON = "_expunge_patch"
 """A component's attribute that says which patch was put on it."""

@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from expunge import untrusted
-from expunge.errors import ModelError, UserError
+from expunge.errors import ModelError, UserError, check_type
+from expunge.isolated import isolated
 from expunge.models.conditioning import Conditioning
 from expunge.models.denoising import against, denoise, passes_of
 from expunge.models.model import Model
 from expunge.pixels import at_size, size_of_most
 from expunge.records import Prompt, Sampler
-from expunge.runtime import isolated, memory_for
+from expunge.runtime import memory_for
 
 ImageSink = Callable[[int, Tensor], None]
 """Called with (index of the item, float32 (3, H, W) pixels) as images are finished."""
@@ -60,16 +61,16 @@ def draw(model: Model, items: Sequence[tuple[Prompt | str, int]], sampler: Sampl
 
     Raises:
         UserError: a prompt too long for the text encoder unless the sampler cuts it (before anything is drawn), a batch
-            below 1 or batches of other items than there are or that are not drawn alike, a seed that no generator
-            takes, images of several sizes, or a negative prompt without guidance.
+            below 1 or batches of other items than there are or that are not drawn alike, something that is no
+            prompt with a seed, a seed that no generator takes, images of several sizes, or a negative prompt without
+            guidance.
         ModelError: what the model drew is not finite, and nothing is told of it; it would be black, and count as an
             image without the concept.
         ResourceError: memory ran out.
     """
-    if not isinstance(model, Model):
-        raise UserError(f"{untrusted.shortened(repr(model))} as the model", accepted="what expunge.load returns")
-    if not isinstance(sampler, Sampler | None):
-        raise UserError(f"{untrusted.shortened(repr(sampler))} as the sampler", accepted="an expunge.Sampler, or None")
+    check_type(model, Model, "model", "what expunge.load returns")
+    if sampler is not None:
+        check_type(sampler, Sampler, "sampler", "an expunge.Sampler, or None")
     items = _checked(items)
     sampler = sampler or Sampler(guidance=model.guidance)
     ways = [sampler if isinstance(prompt, str) else sampler.of(prompt) for prompt, _ in items]
@@ -117,8 +118,7 @@ def _checked(items: Iterable[tuple[Prompt | str, int]]) -> list[tuple[Prompt | s
     Raises:
         UserError: something else.
     """
-    if not isinstance(items, Iterable):
-        raise UserError(f"{untrusted.shortened(repr(items))} as what to draw", accepted="pairs of a prompt and a seed")
+    check_type(items, Iterable, "items", "pairs of a prompt and a seed")
     out = []
     for item in items:
         try:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from expunge import files, runtime, untrusted
 from expunge.errors import MODELS_INSTALL, ModelError, StorageError, UserError
+from expunge.isolated import isolated
 from expunge.models.base import Denoiser
 from expunge.models.families import FAMILIES
 from expunge.models.folder import PICKLES
@@ -35,7 +36,6 @@ from expunge.models.shareable import CARD
 from expunge.models.source import EMBEDDED, Source, source_of, weighted
 from expunge.models.weight_hashes import Remember
 from expunge.records import HUB_NAME
-from expunge.runtime import isolated
 from expunge.scratch import beside, taken
 
 log = logging.getLogger(__name__)

@@ -29,6 +29,7 @@ from expunge.config import merged
 from expunge.detectors.as_judge import DetectorJudge
 from expunge.errors import UserError, check_type
 from expunge.files import check_writable, write_json
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.metrics.base import Aim
 from expunge.metrics.statistics import interval_words, rate_interval
@@ -42,7 +43,7 @@ from expunge.protocols.wipe import keep_until
 from expunge.records import NOT_SHOWN, Attempt, Prompt, Request, Score
 from expunge.records.protocol import ProtocolResult
 from expunge.registry import ATTACKS
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 if TYPE_CHECKING:
     from expunge.models.model import Model

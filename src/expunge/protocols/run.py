@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from expunge import runtime, untrusted
 from expunge.errors import ModelError, UserError
 from expunge.files import check_writable, write_json
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.protocols.answers import Answers
 from expunge.protocols.images import ImageMeasures, asked_as
@@ -33,7 +34,7 @@ from expunge.protocols.watching import Watcher, check_labels, watchers
 from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 if TYPE_CHECKING:
     from expunge.models.model import Model

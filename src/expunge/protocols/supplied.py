@@ -27,6 +27,7 @@ from torch import Tensor
 from expunge import runtime
 from expunge.errors import UserError
 from expunge.files import check_writable, file_digest, text_digest, write_json
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.metrics.image_folder import FolderImage, ImageFolder
 from expunge.protocols.images import ImageMeasures, asked_as
@@ -41,7 +42,7 @@ from expunge.protocols.watching import check_labels, watchers
 from expunge.protocols.wipe import keep_until
 from expunge.records.protocol import ProtocolResult, Subject
 from expunge.resume import Inputs
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 
 STRANGER, NO_IMAGE, AGAIN, SAME = (
     "an image that the protocol does not ask for", "a row without an image", "another image of the same row and seed",

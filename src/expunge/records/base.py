@@ -59,9 +59,7 @@ class Record(BaseModel):
         except untrusted.Unreadable as error:
             raise ValueError(f"{cls.__name__}: {error}") from error
         except ValidationError as error:
-            if error.error_count() > _SPELT:
-                raise ValueError(_mistakes(cls, error)) from None
-            raise ValueError(_mistakes(cls, error)) from error
+            raise ValueError(_mistakes(cls, error)) from (None if error.error_count() > _SPELT else error)
 
     @property
     def digest(self) -> str:

@@ -132,7 +132,7 @@ def attack_rows(suite: SuiteResult) -> list[AttackRow]:
     return rows
 
 
-def means_words(suite: SuiteResult) -> list[str]:
+def attacker_words(suite: SuiteResult) -> list[str]:
     """Plain sentences: of which text encoder attacks searched tokens or embeddings, and who reads what they found; and
     with which captions attacks trained on images."""
     groups: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}

@@ -20,7 +20,7 @@ from typing import Any
 from expunge import files
 from expunge.records import HUB_NAME, Evaluation, Relearning, Score, SuiteResult
 from expunge.report.about import NOBODY, About, first_facts
-from expunge.report.attacks import attack_rows, attack_sentence, means_words
+from expunge.report.attacks import attack_rows, attack_sentence, attacker_words
 from expunge.report.relearning import relearning_heads, relearning_rows, relearning_sentence
 from expunge.report.sensitive import WITHOUT
 from expunge.report.tables import evaluation_facts, flat, hashes, patch_facts, score_sections, versions
@@ -157,7 +157,7 @@ def _attacks(suite: SuiteResult) -> list[str]:
     rows = [(row.name, row.access, row.elicited, row.interval, row.fresh, row.second,
              f"{row.control} ({row.control_of})" if row.control_of else row.control, row.budget)
             for row in attack_rows(suite)]
-    parts = [in_markdown(attack_sentence(suite)), _table(_ATTACK_COLUMNS, rows), *means_words(suite)]
+    parts = [in_markdown(attack_sentence(suite)), _table(_ATTACK_COLUMNS, rows), *attacker_words(suite)]
     return [*parts, *(["### Warnings about the attacks", _bullets(suite.warnings)] if suite.warnings else [])]
 
 

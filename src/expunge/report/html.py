@@ -14,7 +14,7 @@ from expunge.records import Evaluation, Score
 from expunge.report import charts
 from expunge.report.about import NOBODY, About, first_facts
 from expunge.report.answers import answers
-from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, means_words, warning_groups
+from expunge.report.attacks import asked_instead, attack_rows, attack_sentence, attacker_words, warning_groups
 from expunge.report.classes import headline_score, worst_found
 from expunge.report.glossary import glossary
 from expunge.report.page import rendered
@@ -162,7 +162,7 @@ def _attacks(evaluation: Evaluation, folder: Path) -> dict[str, Any] | None:
     return {"sentence": attack_sentence(suite), "rows": attack_rows(suite), "warnings": warning_groups(suite),
             "chart": charts.budget_chart(suite), "groups": find_groups(evaluation, folder),
             "asked": [(name, texts[:ASKED], texts[ASKED:]) for name, texts in asked if texts], "each": suite.each,
-            "searched": means_words(suite), "facts": suite_facts(suite),
+            "searched": attacker_words(suite), "facts": suite_facts(suite),
             "settings": flat(suite.settings),
             "runs": [(run.attack, run.source, flat(run.settings)) for run in suite.runs]}
 

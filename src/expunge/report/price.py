@@ -131,8 +131,10 @@ def unanswered(evaluation: Evaluation, role: str, judge: str = "") -> bool:
 
 
 def is_damaged(evaluation: Evaluation, pooled: list[Fall]) -> bool:
-    """Whether many images show nothing any more, or near and far things are both seldom drawn as asked any more: of a
-    model that draws always the same image, too."""
+    """Whether many images show nothing any more, or near and far things both fell by `BROKEN`.
+
+    The second is also what a model does that draws always the same image.
+    """
     more = change_of(evaluation, "damaged/keep")
     if more is not None and more[1] >= DAMAGED:
         return True

@@ -18,6 +18,7 @@ from expunge.detectors.choosing import world_for
 from expunge.errors import UserError
 from expunge.evaluation import EvaluateSettings, evaluate, planned_prompts
 from expunge.files import check_writable, text_digest, write_json, write_text
+from expunge.isolated import isolated
 from expunge.locks import held
 from expunge.metrics.judging import check_questions
 from expunge.metrics.prompts import aims_of
@@ -27,7 +28,7 @@ from expunge.models.patch import Patch, stacked
 from expunge.models.store import load
 from expunge.records import EVALUATIONS, SEQUENCES, Entry, Ledger, Request, SequenceResult
 from expunge.resume import kept
-from expunge.runtime import Progress, isolated
+from expunge.runtime import Progress
 from expunge.sequence.before import EarlierRequests, kept_now
 from expunge.sequence.gather import COST, gathered
 from expunge.sequence.ledger import LEDGER, add, asked_digest, begun, check_file, check_met, read_ledger, withdrawn

@@ -13,13 +13,13 @@ from typing import Any
 from expunge import runtime
 from expunge.errors import ConfigError, ExpungeError, UserError
 from expunge.files import check_writable
+from expunge.isolated import isolated
 from expunge.locks import alone_in_out
 from expunge.models.model import Model
 from expunge.models.patch import Patch
 from expunge.records import Origin, Request, Target, asked, check_request, texts_of, with_prompts
 from expunge.registry import FAILURES, METHODS, PARTS, WORLDS, described
 from expunge.resume import Inputs, kept
-from expunge.runtime import isolated
 from expunge.train import Progress
 from expunge.unlearn.anchor import anchored
 from expunge.unlearn.look import look
